@@ -1,0 +1,142 @@
+"""Training batches of the second phase: conversations of several turns about one picture, sometimes two.
+
+Several turns share one pass through the vision tower, so a step carries many more questions than pictures.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from eyes import mark_labels
+from model import EOS, IMAGE_TOKEN, MERGE, PAD, PATCH, VOCABULARY
+from phrases import SYSTEM_PROMPTS
+from pictures import Mark, Scene, draw_scene, paint_with_marks
+from questions import Question, ask
+from tokenizer import Turn, encode, load_tokenizer
+from tokens import lessons_of
+from torch.utils.data import Dataset
+
+END_OF_QUESTION = 4  # [/INST]
+Drawn = tuple[Scene, list[Mark]]
+CHARACTERS_PER_TOKEN = 3.6
+# Numbers take the most pictures to learn, so they are drawn more often than in the evaluation.
+MIX = {"shapes": 38, "number": 24, "word": 16, "bars": 16, "plain": 6}
+RIVALS = 1024
+Batch = tuple[torch.Tensor, torch.Tensor, list[tuple[torch.Tensor, torch.Tensor]]]
+
+
+def fresh_question(scene: Scene | None, rng: random.Random, asked: set[tuple[object, ...]]) -> Question:
+    """A question not yet asked of this picture: a repeated one could be answered by copying."""
+    for _ in range(8):
+        question = ask(scene, rng)
+        if question.kind == "outside" or (question.kind, question.subject) not in asked:
+            break
+    asked.add((question.kind, question.subject))
+    return question
+
+
+def _training_scene(rng: random.Random) -> Scene:
+    return draw_scene(rng, rng.choices(list(MIX), weights=list(MIX.values()))[0])
+
+
+def draw_conversation(rng: random.Random, budget: int) -> tuple[list[Turn], str | None, list[Drawn]]:
+    """A conversation of about `budget` tokens, its system prompt, and what its pictures show."""
+    scene = _training_scene(rng) if rng.random() < 0.94 else None
+    pictures = [scene] if scene else []
+    if scene and rng.random() < 0.04:
+        pictures.insert(0, _training_scene(rng))
+    turns: list[Turn] = []
+    drawn: list[Drawn] = []
+    asked: set[tuple[object, ...]] = set()
+    used = 20.0 * len(pictures)
+    while not turns or used < budget:
+        if turns and rng.random() < 0.06:
+            scene = _training_scene(rng)
+            pictures, asked, used = [scene], set(), used + 20
+        question = fresh_question(scene, rng, asked)
+        painted = [paint_with_marks(item) for item in pictures]
+        drawn.extend((item, marks) for item, (_, marks) in zip(pictures, painted, strict=True))
+        turns.append(Turn(question.text, tuple(picture for picture, _ in painted), question.answer))
+        used += 6 + (len(question.text) + len(question.answer)) / CHARACTERS_PER_TOKEN
+        pictures = []
+    return turns, rng.choice(SYSTEM_PROMPTS) if rng.random() < 0.12 else None, drawn
+
+
+def targets_of(ids: list[int]) -> list[int]:
+    """The next token at every position inside an answer (its end included), -100 elsewhere."""
+    targets, inside = [], False
+    for current, following in zip(ids, [*ids[1:], EOS], strict=True):
+        inside = current == END_OF_QUESTION or (inside and current != EOS)
+        targets.append(following if inside else -100)
+    return targets
+
+
+def collate(rows: list[tuple[list[int], list[np.ndarray]]], last_only: bool = False) -> Batch:
+    """Pad to one length, and group the pictures by size with the flat positions of their image tokens.
+
+    With `last_only` the last answer of each conversation is the only target.
+    """
+    length = max(len(ids) for ids, _ in rows)
+    ids = torch.full((len(rows), length), PAD)
+    targets = torch.full((len(rows), length), -100)
+    groups: dict[tuple[int, ...], tuple[list[np.ndarray], list[list[int]]]] = {}
+    for number, (row, pictures) in enumerate(rows):
+        ids[number, : len(row)] = torch.tensor(row)
+        targets[number, : len(row)] = torch.tensor(targets_of(row))
+        if last_only:
+            targets[number, : len(row) - 1 - row[::-1].index(END_OF_QUESTION)] = -100
+        places = iter([number * length + place for place, token in enumerate(row) if token == IMAGE_TOKEN])
+        for pixels in pictures:
+            tokens = (pixels.shape[1] // 28) * (pixels.shape[2] // 28)
+            images, positions = groups.setdefault(pixels.shape, ([], []))
+            images.append(pixels)
+            positions.append([next(places) for _ in range(tokens)])
+    pictures_by_size = [
+        (torch.from_numpy(np.stack(images)), torch.tensor(positions))
+        for _, (images, positions) in sorted(groups.items())
+    ]
+    return ids, targets, pictures_by_size
+
+
+def lessons_by_size(
+    rows: list[tuple[list[int], list[np.ndarray]]], drawn: list[list[Drawn]]
+) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Per picture size, in `collate`'s order: marks per patch, positions of image tokens, what those should tell."""
+    groups: dict[tuple[int, ...], tuple[list[list[int]], list[int], list[list[int]]]] = {}
+    for (_, pictures), shown in zip(rows, drawn, strict=True):
+        for pixels, (scene, found) in zip(pictures, shown, strict=True):
+            grid = (pixels.shape[1] // (PATCH * MERGE), pixels.shape[2] // (PATCH * MERGE))
+            marks, places, labels = groups.setdefault(pixels.shape, ([], [], []))
+            for token, values in lessons_of(scene, found, grid):
+                places.append(len(marks) * grid[0] * grid[1] + token)
+                labels.append(values)
+            marks.append(mark_labels(found, grid))
+    return [tuple(torch.tensor(part) for part in group) for _, group in sorted(groups.items())]
+
+
+class ConversationBatches(Dataset):
+    """Batch `step` of the joint phase. The same prefix and step give the same batch."""
+
+    def __init__(self, prefix: str, steps: int, tekken: Path, batch: int = 20, budget: int = 85) -> None:
+        self.prefix, self.steps, self.batch, self.budget = prefix, steps, batch, budget
+        self.tokenizer = load_tokenizer(tekken, training=True)
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, step: int) -> tuple[Any, ...]:
+        # One step in twelve has a few long conversations, so that a chat of twenty turns is nothing new.
+        long = random.Random(f"{self.prefix}:shape:{step}").random() < 1 / 12
+        count, budget = (self.batch // 4, self.budget * 4) if long else (self.batch, self.budget)
+        rows, drawn = [], []
+        for index in range(count):
+            rng = random.Random(f"{self.prefix}:joint:{step}:{index}")
+            turns, system, shown = draw_conversation(rng, budget)
+            rows.append(encode(self.tokenizer, turns, system))
+            drawn.append(shown)
+        rivals = random.Random(f"{self.prefix}:rivals:{step}").sample(range(VOCABULARY), RIVALS)
+        return *collate(rows), torch.tensor(rivals), lessons_by_size(rows, drawn)

@@ -1,0 +1,301 @@
+"""Train the embedded vision model from nothing: `python train.py`, resumable at any point, seeded, CPU only.
+
+Phase 1 ("eyes") teaches the vision tower and projector with a linear classifier; phase 2 ("joint") trains everything
+on conversations about pictures. Checkpoints are written every few minutes to a git-ignored folder; the same command
+goes on from the newest one. Every batch is drawn from its phase and step number alone, so a resumed run sees the
+same pictures as an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from conversations import ConversationBatches
+from eyes import GRIDS, MARKS, OUTPUTS, EyesBatches, eyes_loss, mark_loss
+from held_out import shares, teacher_forced
+from model import EyesHead, answer_loss, build_model, look, project
+from muon import Muon
+from tokenizer import write_tokenizer
+from tokens import TokensHead
+from torch.utils.data import DataLoader, Dataset
+
+ROOT = Path(__file__).resolve().parents[2]
+SEED = 20260
+CHECKPOINT_SECONDS = 180.0
+LOG_EVERY = 50
+EVALUATE_EVERY = 250
+MARKS_SHARE = 0.3
+TOLD_SHARE = 0.1
+# glibc gives every large tensor fresh pages and takes them back at once; on a virtual machine the page faults cost
+# three quarters of a step (9.4 s against 2.4 s, measured). Kept on the heap, the pages are used again.
+MALLOC = {
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(8 << 30),
+    "MALLOC_TOP_PAD_": str(256 << 20),
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Length and learning rates of a phase: warm-up, constant rate, then a linear fall over `fall` steps to `zero_at`.
+
+    From step `drop_at` on, everything is multiplied by `drop`. A phase may end before `zero_at`, when the next one
+    goes on with what it has learnt.
+    """
+
+    steps: int
+    matrix_rate: float
+    rate: float
+    vision_share: float
+    warm_up: int
+    fall: int
+    zero_at: int
+    drop_at: int = 0
+    drop: float = 1.0
+
+    def factor(self, step: int) -> float:
+        """The share of the full rate used at a step."""
+        height = 1.0 if step < self.drop_at else self.drop
+        return min(1.0, (step + 1) / self.warm_up, max(0.02, height * (self.zero_at - step) / self.fall), height)
+
+
+PLANS = {
+    # What was run: 1,248 steps with zero_at=1500, then 202 more with zero_at=1950 (docs/embedded.md).
+    "eyes": Plan(steps=1450, matrix_rate=0.015, rate=1e-3, vision_share=1.0, warm_up=50, fall=1500, zero_at=1950),
+    "joint": Plan(steps=2000, matrix_rate=0.0, rate=1.2e-3, vision_share=0.2, warm_up=100, fall=1700, zero_at=2000),
+}
+
+
+def log(path: Path, **values: Any) -> None:
+    """Append one JSON line to the training log and print it."""
+    line = json.dumps({"time": time.strftime("%H:%M:%S"), **values})
+    print(line, flush=True)
+    with path.open("a") as file:
+        file.write(line + "\n")
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint so that a crash leaves the old one or the new one, never a torn file."""
+    partial = path.with_suffix(".partial")
+    torch.save(state, partial)
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def optimizers_of(groups: list[tuple[float, float, torch.nn.Module]]) -> list[torch.optim.Optimizer]:
+    """Muon for the hidden matrices and AdamW for the rest of modules given with both rates.
+
+    Each group keeps its full rate under `peak`.
+    """
+    matrices, others = [], []
+    for matrix_rate, other_rate, module in groups:
+        hidden, rest = [], []
+        for name, parameter in module.named_parameters():
+            is_matrix = parameter.ndim == 2 and "embed_tokens" not in name and "heads" not in name
+            (hidden if is_matrix else rest).append(parameter)
+        if hidden:
+            matrices.append({"params": hidden, "lr": matrix_rate, "peak": matrix_rate})
+        others.append({"params": rest, "lr": other_rate, "peak": other_rate})
+    adam = torch.optim.AdamW(others, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
+    return [Muon(matrices), adam]
+
+
+def batches(dataset: Dataset, start: int, stop: int) -> Iterator[Any]:
+    """The batches of steps start..stop, drawn ahead by one worker process."""
+    return iter(DataLoader(dataset, batch_size=None, sampler=range(start, stop), num_workers=1, prefetch_factor=6))
+
+
+@dataclass
+class Phase:
+    """One phase of the training: what is trained, on what, and where its checkpoint lies."""
+
+    name: str
+    plan: Plan
+    modules: dict[str, torch.nn.Module]
+    optimizers: list[torch.optim.Optimizer]
+    dataset: Dataset
+    loss_of: Callable[[Any], tuple[torch.Tensor, dict[str, float]]]
+    evaluate: Callable[[], dict[str, float]]
+    work: Path
+    step: int = 0
+
+    def __post_init__(self) -> None:
+        self.groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
+        self.parameters = [parameter for group in self.groups for parameter in group["params"]]
+        self.checkpoint = self.work / f"{self.name}.pt"
+
+    def resume(self) -> None:
+        """Go on from the checkpoint, where there is one."""
+        if not self.checkpoint.exists():
+            return
+        state = torch.load(self.checkpoint, weights_only=True)
+        self.step = state["step"]
+        for key, module in self.modules.items():
+            module.load_state_dict(state[key])
+        for optimizer, stored in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(stored)
+
+    def store(self) -> None:
+        """Write the checkpoint."""
+        weights = {key: module.state_dict() for key, module in self.modules.items()}
+        optimizers = [optimizer.state_dict() for optimizer in self.optimizers]
+        save(self.checkpoint, {"step": self.step, "optimizers": optimizers, **weights})
+
+    def learn(self, batch: Any) -> dict[str, float]:
+        """One step."""
+        for group in self.groups:
+            group["lr"] = group["peak"] * self.plan.factor(self.step)
+        loss, facts = self.loss_of(batch)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        return {"loss": loss.item(), **facts}
+
+    def run(self) -> None:
+        """Train to the last step, with a line of log every 50 steps and a checkpoint every few minutes."""
+        self.resume()
+        journal = self.work / "log.jsonl"
+        log(journal, phase=self.name, event="start", step=self.step, steps=self.plan.steps)
+        saved = begun = time.monotonic()
+        sums: dict[str, list[float]] = {}
+        for batch in batches(self.dataset, self.step, self.plan.steps):
+            for key, value in self.learn(batch).items():
+                sums.setdefault(key, []).append(value)
+            if self.step % LOG_EVERY == 0:
+                means = {key: round(sum(values) / len(values), 4) for key, values in sums.items()}
+                seconds = round((time.monotonic() - begun) / LOG_EVERY, 3)
+                log(journal, phase=self.name, step=self.step, seconds=seconds, **means)
+                begun, sums = time.monotonic(), {}
+            if self.step % EVALUATE_EVERY == 0:
+                log(journal, phase=self.name, step=self.step, held_out=self.evaluate())
+                begun = time.monotonic()
+            if time.monotonic() - saved > CHECKPOINT_SECONDS:
+                self.store()
+                saved = time.monotonic()
+        self.store()
+        log(journal, phase=self.name, event="end", step=self.step)
+
+
+def train_eyes(work: Path, plan: Plan) -> None:
+    """Phase 1: vision tower and projector under a linear classifier."""
+    model, head = build_model(SEED), EyesHead(OUTPUTS, len(MARKS), GRIDS)
+    rates = (plan.matrix_rate, plan.rate)
+    optimizers = optimizers_of(
+        [(*rates, model.model.vision_tower), (*rates, model.model.multi_modal_projector), (*rates, head)]
+    )
+
+    def loss_of(batch: Any) -> tuple[torch.Tensor, dict[str, float]]:
+        loss, scores = eyes_loss(model, head, batch)
+        return loss, {kind: sum(good) / len(good) for kind, good in scores.items()}
+
+    @torch.no_grad()
+    def evaluate() -> dict[str, float]:
+        held_out = EyesBatches("held-out", 8)
+        totals: dict[str, list[bool]] = {}
+        for number in range(len(held_out)):
+            for kind, good in eyes_loss(model, head, held_out[number])[1].items():
+                totals.setdefault(kind, []).extend(good)
+        return {kind: round(sum(good) / len(good), 4) for kind, good in sorted(totals.items())}
+
+    Phase(
+        "eyes",
+        plan,
+        {"model": model, "head": head},
+        optimizers,
+        EyesBatches("train", plan.steps),
+        loss_of,
+        evaluate,
+        work,
+    ).run()
+
+
+def train_joint(work: Path, plan: Plan) -> None:
+    """Phase 2: everything, on conversations; begins with the eyes of phase 1."""
+    tekken = work / "tekken.json"
+    write_tokenizer(tekken)
+    model, head = build_model(SEED), EyesHead(OUTPUTS, len(MARKS), GRIDS)
+    tokens_head = TokensHead()
+    eyes = torch.load(work / "eyes.pt", weights_only=True)
+    model.load_state_dict(eyes["model"])
+    head.load_state_dict(eyes["head"])
+    inner = model.model
+    # AdamW throughout: with Muon's steps of constant size the eyes lost in this phase what they had learnt.
+    modules = [
+        (plan.vision_share, inner.vision_tower),
+        (1.0, inner.multi_modal_projector),
+        (1.0, inner.language_model),
+        (plan.vision_share, head.marks),
+        (1.0, tokens_head),
+    ]
+    rates = [(share * plan.rate, module) for share, module in modules]
+    groups = [{"params": list(module.parameters()), "lr": rate, "peak": rate} for rate, module in rates]
+    optimizers = [torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.0, fused=True)]
+
+    def loss_of(batch: Any) -> tuple[torch.Tensor, dict[str, float]]:
+        ids, targets, pictures, rivals, lessons = batch
+        seen = [look(model, pixels) for pixels, _ in pictures]
+        tokens = [project(model, patches) for patches in seen]
+        loss, right = answer_loss(model, ids, targets, pictures, tokens, rivals)
+        facts = {"answers": loss.item(), "tokens_right": right.item()}
+        if pictures:
+            # The eyes go on with their lessons: next to the tower itself they cost nothing.
+            dense, recognised = mark_loss(head, seen, [marks for marks, _, _ in lessons])
+            facts["marks"] = sum(recognised) / max(1, len(recognised))
+            telling = torch.cat(
+                [found.flatten(0, 1)[places] for found, (_, places, _) in zip(tokens, lessons, strict=True)]
+            )
+            told, facts["told"] = tokens_head.loss(telling, torch.cat([labels for _, _, labels in lessons]))
+            loss = loss + MARKS_SHARE * dense + TOLD_SHARE * told
+        return loss, facts
+
+    def evaluate() -> dict[str, float]:
+        return shares(teacher_forced(model, tekken, 384, first=100_000))
+
+    dataset = ConversationBatches("train", plan.steps, tekken)
+    Phase(
+        "joint",
+        plan,
+        {"model": model, "head": head, "tokens": tokens_head},
+        optimizers,
+        dataset,
+        loss_of,
+        evaluate,
+        work,
+    ).run()
+
+
+def main() -> None:
+    """Run the phases in order; a finished phase is skipped."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--work", type=Path, default=ROOT / ".training", help="folder of checkpoints and log")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--phase", choices=sorted(PLANS), help="this phase only")
+    options = parser.parse_args()
+    if any(os.environ.get(name) != value for name, value in MALLOC.items()):
+        os.execve(  # noqa: S606 - the same interpreter again
+            sys.executable, [sys.executable, *sys.argv], {**os.environ, **MALLOC}
+        )
+    options.work.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(options.threads)
+    torch.set_flush_denormal(True)
+    if options.phase in (None, "eyes"):
+        train_eyes(options.work, PLANS["eyes"])
+    if options.phase in (None, "joint"):
+        train_joint(options.work, PLANS["joint"])
+
+
+if __name__ == "__main__":
+    main()
