@@ -1,0 +1,51 @@
+"""States of engines, sight and answers, and the transitions that are legal. Words: supervisord's and Kubernetes'."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class EngineState(StrEnum):
+    """State of a supervised server process. Readiness is a separate fact."""
+
+    STOPPED = "STOPPED"  # not started, or stopped on request
+    STARTING = "STARTING"  # being prepared or spawned, not yet answering
+    RUNNING = "RUNNING"  # the server answers /health; says nothing about readiness to compare
+    BACKOFF = "BACKOFF"  # ended too early; waiting, progressively longer, for the next try
+    STOPPING = "STOPPING"  # asked to end
+    EXITED = "EXITED"  # ended from RUNNING without being asked, whatever its exit code
+    FATAL = "FATAL"  # given up; only a person starts it again
+
+
+ENGINE_TRANSITIONS: dict[EngineState, frozenset[EngineState]] = {
+    EngineState.STOPPED: frozenset({EngineState.STARTING}),
+    EngineState.STARTING: frozenset(
+        {EngineState.RUNNING, EngineState.BACKOFF, EngineState.STOPPING, EngineState.FATAL}
+    ),
+    EngineState.RUNNING: frozenset({EngineState.EXITED, EngineState.STOPPING}),
+    EngineState.BACKOFF: frozenset({EngineState.STARTING, EngineState.STOPPING, EngineState.FATAL}),
+    EngineState.STOPPING: frozenset({EngineState.STOPPED}),
+    EngineState.EXITED: frozenset({EngineState.BACKOFF, EngineState.STARTING, EngineState.STOPPING, EngineState.FATAL}),
+    EngineState.FATAL: frozenset({EngineState.STARTING}),
+}
+
+
+class Sight(StrEnum):
+    """What the sight check found out about an engine."""
+
+    UNKNOWN = "unknown"  # not checked yet
+    CHECKING = "checking"  # the built-in pictures are being asked about
+    SEES = "sees"  # its answers follow the picture
+    BLIND = "blind"  # it answers alike with and without the picture
+    UNCLEAR = "unclear"  # its answers follow the picture, but are wrong
+    NONE = "none"  # a text model: nothing to see
+
+
+class Outcome(StrEnum):
+    """How an answer ended. Only FINISHED enters a metric."""
+
+    STREAMING = "streaming"  # still being written
+    FINISHED = "finished"  # the server gave a finish reason
+    STOPPED = "stopped"  # a person stopped it, or closed the page
+    TRUNCATED = "truncated"  # it ended without a finish reason; the partial text is kept
+    FAILED = "failed"  # an error; whatever text came is kept

@@ -1,0 +1,232 @@
+"""A trace for other programs (JSON) and for other people (Markdown). Pure.
+
+Both name every field they let out: a field that is added to a record does not leave the house by itself. Prompts and
+answers are untrusted text: in Markdown they stand in fences that they can't close, with invisible characters shown.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Sequence
+from typing import Any
+
+from components.core.answers import Answer, ImageRecord, Timing, TokenStep
+from components.core.traces import StoredAnswer, Trace
+
+FORMAT = "diptych-trace"
+FORMAT_VERSION = 1
+_BACKTICKS = re.compile("`+")
+_HALF_SURROGATE = re.compile("[\ud800-\udfff]")
+# What Markdown could read as markup, a link or a mention inside a line of ours; none of it ever begins a line.
+_MARKUP = re.compile(r"([\\`*_{}\[\]#|<>~&:@$])")
+
+
+def trace_to_dict(trace: Trace) -> dict[str, Any]:
+    """The whole trace as JSON values: token ids and log-probabilities included, a number without a value is None."""
+    document = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "id": trace.id,
+        "created_at": trace.created_at.isoformat(),
+        "conversation_id": trace.conversation_id,
+        "parent_id": trace.parent_id,
+        "pair": trace.pair,
+        "prompt": trace.prompt,
+        "system": trace.system,
+        "tools": list(trace.tools),
+        "images": [_image(image) for image in trace.images],
+        "columns": [_column(stored) for stored in trace.answers],
+        "alarms": [alarm.model_dump(mode="json") for alarm in trace.alarms],
+        "app_version": trace.app_version,
+        "schema_version": trace.schema_version,
+    }
+    return {key: _json_value(value) for key, value in document.items()}
+
+
+def traces_to_dict(traces: Sequence[Trace]) -> dict[str, Any]:
+    """A conversation, first turn first."""
+    return {
+        "format": f"{FORMAT}s",
+        "format_version": FORMAT_VERSION,
+        "traces": [trace_to_dict(trace) for trace in traces],
+    }
+
+
+def traces_to_markdown(traces: Sequence[Trace]) -> str:
+    """A conversation as one document, first turn first."""
+    return "\n---\n\n".join(trace_to_markdown(trace) for trace in traces)
+
+
+def trace_to_markdown(trace: Trace) -> str:
+    """One turn as a person would paste it into an issue."""
+    moment = trace.created_at.strftime("%Y-%m-%d %H:%M UTC")
+    parts = [f"## Diptych comparison: {_inline(trace.pair)}", f"{moment} · trace {_code(trace.id)}"]
+    parts += [f"> **{alarm.severity}**: {_inline(alarm.message)}" for alarm in trace.alarms]
+    if trace.system:
+        parts += ["### System prompt", _fenced(trace.system)]
+    parts += ["### Prompt", _fenced(trace.prompt)]
+    if trace.images:
+        parts += ["\n".join(_image_line(image) for image in trace.images)]
+    for stored in trace.answers:
+        parts += _column_section(stored)
+    parts += [f"Made with Diptych {_inline(trace.app_version)}. Times are of one run; they vary from run to run."]
+    return "\n\n".join(parts) + "\n"
+
+
+def export_name(trace: Trace, suffix: str) -> str:
+    """A file name for an export: made of our own date and id only, never of a prompt or an uploaded name."""
+    if not re.fullmatch(r"[a-z]{1,8}", suffix):
+        raise ValueError(f"not a suffix: {suffix!r}")
+    return f"diptych-{trace.created_at:%Y%m%d-%H%M%S}-{trace.id}.{suffix}"
+
+
+def _image(image: ImageRecord) -> dict[str, Any]:
+    names = {"sha256", "width", "height", "name", "source_format", "source_sha256", "notes"}
+    return image.model_dump(mode="json", include=names)
+
+
+def _column(stored: StoredAnswer) -> dict[str, Any]:
+    slot = stored.slot
+    return {
+        "id": slot.id,
+        "position": slot.position,
+        "attempt": slot.attempt,
+        "role": slot.label.role,
+        "model": slot.label.model,
+        "engine_id": slot.label.engine_id,
+        "label": slot.label.model_dump(mode="json"),
+        "sampling": slot.sampling.model_dump(mode="json"),
+        "history": list(slot.history),
+        "answer": _answer(stored.answer),
+        "timing": _timing(stored.answer.timing),
+        "started_at": stored.started_at.isoformat(),
+        "finished_at": None if stored.finished_at is None else stored.finished_at.isoformat(),
+    }
+
+
+def _answer(answer: Answer) -> dict[str, Any]:
+    return {
+        "text": answer.text,
+        "outcome": answer.outcome.value,
+        "finish_reason": answer.finish_reason,
+        "error": None if answer.error is None else answer.error.model_dump(mode="json"),
+        "tool_calls": [call.model_dump(mode="json") for call in answer.tool_calls],
+        "usage": answer.usage.model_dump(mode="json"),
+        "prompt_token_ids": list(answer.prompt_token_ids),
+        "token_ids": list(answer.token_ids),
+        "tokens": [_step(step) for step in answer.tokens],
+    }
+
+
+def _step(step: TokenStep) -> dict[str, Any]:
+    names = {"token_id", "text", "raw", "logprob", "top", "at_ms"}
+    return step.model_dump(mode="json", include=names)
+
+
+def _timing(timing: Timing) -> dict[str, Any]:
+    return timing.model_dump(mode="json", include={"ttft_ms", "tpot_ms", "e2el_ms", "output_tokens_per_s"})
+
+
+def _json_value(value: Any) -> Any:
+    """Without NaN and infinities, which are no JSON, and without half surrogates, which are no UTF-8."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, str):
+        return value if value.isascii() else _HALF_SURROGATE.sub(lambda match: _shown(match[0]), value)
+    if isinstance(value, dict):
+        return {_json_value(key): _json_value(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json_value(item) for item in value]
+    return value
+
+
+def _column_section(stored: StoredAnswer) -> list[str]:
+    slot, answer = stored.slot, stored.answer
+    retry = f", attempt {slot.attempt}" if slot.attempt > 1 else ""
+    parts = [f"### {slot.label.role.capitalize()}: {_inline(slot.label.model)}{retry}", _label_line(stored)]
+    parts += [_fenced(answer.text)] if answer.text else ["(no text)"]
+    parts += [_fenced(f"{call.name}({call.arguments})") for call in answer.tool_calls]
+    if answer.error is not None:
+        parts.append(
+            f"> **{answer.outcome.value}**: {_inline(answer.error.message)} {_inline(answer.error.hint)}".strip()
+        )
+    return [*parts, _speed_line(answer), _settings_line(stored)]
+
+
+def _label_line(stored: StoredAnswer) -> str:
+    label = stored.slot.label
+    facts = [f"weights {label.scheme}"]
+    facts += [f"revision {label.revision[:12]}"] if label.revision else []
+    facts += [f"unquantized: {', '.join(label.unquantized)}"] if label.unquantized else []
+    facts += [f"KV cache {label.kv_cache_dtype}"] if label.kv_cache_dtype else []
+    facts += [f"vLLM {label.engine_version}"] if label.engine_version else []
+    facts += [f"context {label.max_model_len} tokens"] if label.max_model_len else []
+    facts += [f"sight: {label.sight.value}"]
+    facts += ["emulated kernels"] if label.emulated else []
+    return " · ".join(_inline(fact) for fact in facts)
+
+
+def _speed_line(answer: Answer) -> str:
+    timing, usage = answer.timing, answer.usage
+    facts = [
+        ("TTFT {:.0f} ms", timing.ttft_ms),
+        ("TPOT {:.1f} ms", timing.tpot_ms),
+        ("{:.1f} tok/s", timing.output_tokens_per_s),
+        ("prompt {:.0f} tokens", usage.prompt_tokens),
+        ("image {:.0f} tokens", usage.image_tokens),
+        ("output {:.0f} tokens", usage.output_tokens),
+    ]
+    known = [form.format(value) for form, value in facts if value is not None and math.isfinite(value)]
+    ending = f"finish reason: {_inline(answer.finish_reason)}" if answer.finish_reason else answer.outcome.value
+    return " · ".join([*known, ending])
+
+
+def _settings_line(stored: StoredAnswer) -> str:
+    sampling = stored.slot.sampling
+    facts = [f"temperature {sampling.temperature:g}", f"top-p {sampling.top_p:g}", f"max tokens {sampling.max_tokens}"]
+    facts += [f"seed {sampling.seed}"] if sampling.seed is not None else []
+    facts += [f"stop {_code(text)}" for text in sampling.stop]
+    return "Settings: " + " · ".join(facts)
+
+
+def _image_line(image: ImageRecord) -> str:
+    notes = f" ({_inline('; '.join(image.notes))})" if image.notes else ""
+    return f"- {_inline(image.name)}, {image.width} × {image.height}, sha256 {_code(image.sha256)}{notes}"
+
+
+def _fenced(text: str) -> str:
+    """A code block that its content can't end: its fence is longer than any run of backticks inside."""
+    shown = _visible(text.replace("\r\n", "\n"), keep="\n\t")
+    fence = "`" * max(3, 1 + _longest_run(shown))
+    return f"{fence}text\n{shown}\n{fence}"
+
+
+def _code(text: str) -> str:
+    shown = _visible(text)
+    ticks = "`" * (1 + _longest_run(shown))
+    return f"{ticks} {shown} {ticks}" if "`" in shown or not shown.strip() else f"{ticks}{shown}{ticks}"
+
+
+def _inline(text: str) -> str:
+    """Text as part of a line: nothing in it is markup, a link, a mention or a line break."""
+    return _MARKUP.sub(r"\\\1", _visible(text))
+
+
+def _visible(text: str, keep: str = "") -> str:
+    """Control characters, direction overrides and the like, as their escape codes."""
+    return "".join(letter if letter in keep or not _is_unseen(letter) else _shown(letter) for letter in text)
+
+
+def _is_unseen(letter: str) -> bool:
+    # Cc control, Cf direction and joiners, Cs half surrogates, Zl/Zp line and paragraph separators.
+    return unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Zl", "Zp") and letter != "\u200d"
+
+
+def _shown(letter: str) -> str:
+    return f"\\u{{{ord(letter):04x}}}"
+
+
+def _longest_run(text: str) -> int:
+    return max((len(match) for match in _BACKTICKS.findall(text)), default=0)
