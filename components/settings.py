@@ -1,0 +1,87 @@
+"""Settings of the app: one frozen object from the command line and the environment. Nothing else reads either."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+class Settings(BaseSettings):
+    """Every setting; each may also be given as an environment variable with the prefix ``DIPTYCH_``."""
+
+    model_config = SettingsConfigDict(env_prefix="DIPTYCH_", frozen=True, extra="forbid")
+
+    pair: str = Field(default="embedded", description="Name of the pair to open: a file of profiles/pairs")
+    host: str = Field(default="127.0.0.1", description="Address to listen on")
+    port: int = Field(default=7860, ge=1, le=65535, description="Port to listen on")
+    state_dir: Path = Field(
+        default_factory=lambda: default_state_dir(), description="Folder of database, pictures, logs, prepared models"
+    )
+    public: bool = Field(
+        default=False, description="A demo: visitors compare and look; what starts or writes needs sign-in"
+    )
+    users: str = Field(default="", description="Sign-in: name:password pairs, separated by commas; empty = no sign-in")
+    allowed_hosts: str = Field(default="", description="Further host names the page is reached by, separated by commas")
+    database_url: str = Field(default="", description="SQLAlchemy URL; empty = SQLite in the state folder")
+    start_engines: bool = Field(default=True, description="Start the base and the first candidate with the app")
+    image_max_bytes: int = Field(default=20_000_000, ge=1000, description="Largest accepted picture file, bytes")
+
+    @field_validator("state_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        folder = value.expanduser().resolve()
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"{folder} is a file; a folder is needed")
+        return folder
+
+    @field_validator("users")
+    @classmethod
+    def _whole_accounts(cls, value: str) -> str:
+        for number, entry in enumerate((part for part in value.split(",") if part.strip()), start=1):
+            name, _, password = entry.partition(":")
+            if not name.strip() or not password:
+                # A half entry must not quietly mean "no sign-in"; its text may be a password and is not repeated.
+                raise ValueError(f"entry {number} is not name:password (a password can't contain a comma)")
+        return value
+
+    @property
+    def profiles_dir(self) -> Path:
+        """Folder of the YAML profiles."""
+        return REPOSITORY / "profiles"
+
+    @property
+    def assets_dir(self) -> Path:
+        """Folder of the embedded models, style and scripts."""
+        return REPOSITORY / "assets"
+
+    @property
+    def accounts(self) -> dict[str, str]:
+        """Passwords by user name."""
+        pairs = [entry.partition(":") for entry in self.users.split(",") if entry.strip()]
+        return {name.strip(): password for name, _, password in pairs}
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the page."""
+        return self.host in LOOPBACK
+
+    def refusal(self) -> str | None:
+        """Why the app must not start with these settings; None when it may."""
+        if self.is_loopback or self.public or self.accounts:
+            return None
+        return (
+            f"Diptych will not listen on {self.host} without sign-in: anyone who reaches it could run jobs. "
+            "Set DIPTYCH_USERS=name:password, or give --public for a demo with limits, or keep --host 127.0.0.1."
+        )
+
+
+def default_state_dir() -> Path:
+    """Outside the working directory and outside /tmp: Gradio may copy files from both into its public cache."""
+    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(base) / "diptych"
