@@ -1,0 +1,1 @@
+"""Database, content-addressed files and canonical images. Knows nothing of engines or the page."""

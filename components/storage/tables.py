@@ -1,0 +1,109 @@
+"""The tables, in portable types (SQLite and PostgreSQL). Only repositories of this room may use them.
+
+Migrations are written by hand beside this file and never import it: a released migration must not change when a
+table does. A test compares the two.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON, CheckConstraint, ForeignKey, MetaData, String, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from components.core.states import Outcome
+from components.storage.column_types import ExactText, UtcDateTime
+
+_NAMES = {
+    "ix": "ix_%(table_name)s_%(column_0_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s",
+    "pk": "pk_%(table_name)s",
+}
+_OUTCOMES = ", ".join(f"'{outcome.value}'" for outcome in Outcome)
+
+
+class Base(DeclarativeBase):
+    """Holds the metadata; the naming rule gives every constraint a name that a later migration can use."""
+
+    metadata = MetaData(naming_convention=_NAMES)
+
+
+class TurnRow(Base):
+    """One turn. ``seq`` gives the order, because clocks jump."""
+
+    __tablename__ = "turns"
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    id: Mapped[str] = mapped_column(String(64), unique=True)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    conversation_id: Mapped[str] = mapped_column(String(64), index=True)
+    parent_id: Mapped[str | None] = mapped_column(ForeignKey("turns.id"), index=True)
+    pair: Mapped[str] = mapped_column(ExactText)
+    prompt: Mapped[str] = mapped_column(ExactText)
+    system: Mapped[str] = mapped_column(ExactText)
+    tools: Mapped[list[Any]] = mapped_column(JSON)
+    alarms: Mapped[list[Any]] = mapped_column(JSON)
+    app_version: Mapped[str] = mapped_column(ExactText)
+    schema_version: Mapped[int]
+
+
+class TurnImageRow(Base):
+    """An image of a turn, as it was shown then."""
+
+    __tablename__ = "turn_images"
+
+    turn_id: Mapped[str] = mapped_column(ForeignKey("turns.id"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    sha256: Mapped[str] = mapped_column(String(64), index=True)
+    width: Mapped[int]
+    height: Mapped[int]
+    name: Mapped[str] = mapped_column(ExactText)
+    source_format: Mapped[str] = mapped_column(String(16))
+    source_sha256: Mapped[str] = mapped_column(String(64))
+    notes: Mapped[list[Any]] = mapped_column(JSON)
+
+
+class AnswerRow(Base):
+    """One answer. Tokens, log-probabilities and prompt ids lie in the blob ``steps_sha256``."""
+
+    __tablename__ = "answers"
+    __table_args__ = (
+        UniqueConstraint("turn_id", "position", "attempt"),
+        CheckConstraint(f"outcome IN ({_OUTCOMES})", name="outcome"),
+    )
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    turn_id: Mapped[str] = mapped_column(ForeignKey("turns.id"))
+    position: Mapped[int]
+    attempt: Mapped[int]
+    label: Mapped[dict[str, Any]] = mapped_column(JSON)
+    sampling: Mapped[dict[str, Any]] = mapped_column(JSON)
+    history: Mapped[list[Any]] = mapped_column(JSON)
+    outcome: Mapped[str] = mapped_column(String(16), index=True)
+    text: Mapped[str] = mapped_column(ExactText)
+    finish_reason: Mapped[str | None] = mapped_column(ExactText)
+    error: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    tool_calls: Mapped[list[Any]] = mapped_column(JSON)
+    usage: Mapped[dict[str, Any]] = mapped_column(JSON)
+    timing: Mapped[dict[str, Any]] = mapped_column(JSON)
+    steps_sha256: Mapped[str | None] = mapped_column(String(64))
+    started_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class CanonicalImageRow(Base):
+    """What an uploaded file became: the same file is decoded once, as long as the rules stay the same."""
+
+    __tablename__ = "canonical_images"
+
+    source_sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    rules: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    sha256: Mapped[str] = mapped_column(String(64))
+    width: Mapped[int]
+    height: Mapped[int]
+    source_format: Mapped[str] = mapped_column(String(16))
+    notes: Mapped[list[Any]] = mapped_column(JSON)
