@@ -1,0 +1,1 @@
+"""Process groups that can't be orphaned, and their bounded logs. Knows nothing of vLLM."""
