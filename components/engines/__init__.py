@@ -1,0 +1,1 @@
+"""Life of model servers: preparing, starting, watching, asking. Nothing here knows the page."""

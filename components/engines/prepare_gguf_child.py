@@ -1,0 +1,29 @@
+"""Child process: dequantizes a GGUF file to a BF16 checkpoint. ``python prepare_gguf_child.py FOLDER FILE TARGET``.
+
+Must import nothing of Diptych: it runs by path, with the server's interpreter.
+"""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Loads, drops every trace of quantization from the configuration, and saves model and tokenizer."""
+    folder, file, target = sys.argv[1:]
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, gguf_file=file, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16
+    )
+    if hasattr(model.config, "quantization_config"):  # depends on the version of transformers
+        del model.config.quantization_config
+    model.is_quantized = False
+    model.hf_quantizer = None
+    model.save_pretrained(target)
+    AutoTokenizer.from_pretrained(folder, gguf_file=file).save_pretrained(target)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""All engines together: starts, stops and tells about them. The one door for pages, the API and comparisons.
+
+Belongs to one event loop; ``status``, ``statuses``, ``version`` and ``log_tail`` may be read from any thread, for they
+return immutable records. Must know nothing of profiles, pictures or the page.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from components.core.errors import EngineNotReadyError, EngineStartError, InputError
+from components.core.states import EngineState, Sight
+from components.engines.device import Device
+from components.engines.status import EngineSpec, EngineStatus
+from components.engines.supervised import SupervisedEngine, World
+from components.engines.transport import EngineClient
+from components.jobs.logs import LogTail
+
+__all__ = ["EngineHub", "EngineSpec", "EngineStatus", "World"]
+
+_ENDED = (EngineState.FATAL, EngineState.STOPPED)
+
+
+class EngineHub:
+    """Supervises one engine per spec. Nothing starts before ``start``."""
+
+    def __init__(self, specs: Sequence[EngineSpec], world: World | None = None) -> None:
+        world = world or World()
+        devices: dict[str, Device] = {}
+        self.version = 0  # moves on every change of any status
+        self._change = asyncio.Event()
+        self._engines: dict[str, SupervisedEngine] = {}
+        for spec in specs:
+            device_name = spec.server.device if spec.server else "remote"
+            device = devices.setdefault(device_name, Device(world.free_memory_bytes))
+            self._engines[spec.engine_id] = SupervisedEngine(spec, device, world, self._note_change)
+        self._stops: set[asyncio.Task[None]] = set()
+
+    async def start(self, engine_id: str) -> EngineStatus:
+        """Start an engine, or do nothing when it is up or on its way (F17). Returns at once; see ``wait_ready``."""
+        engine = self._find(engine_id)
+        await engine.start()
+        return engine.status
+
+    async def stop(self, engine_id: str) -> EngineStatus:
+        """Stop an engine and return when no process of it is left, or the status says which is."""
+        engine = self._find(engine_id)
+        # The stop goes on when the one who asked for it (a closed page) goes away.
+        task = asyncio.create_task(engine.stop())
+        self._stops.add(task)
+        task.add_done_callback(self._stops.discard)
+        await asyncio.shield(task)
+        return engine.status
+
+    async def restart(self, engine_id: str) -> EngineStatus:
+        """Stop it if it runs, start it again."""
+        await self.stop(engine_id)
+        return await self.start(engine_id)
+
+    async def close(self) -> None:
+        """Stop all engines, at the same time."""
+        await asyncio.gather(*(self.stop(engine_id) for engine_id in self._engines))
+
+    def status(self, engine_id: str) -> EngineStatus:
+        """What an engine is doing now."""
+        return self._find(engine_id).status
+
+    def statuses(self) -> tuple[EngineStatus, ...]:
+        """Of all engines, in the order of the specs."""
+        return tuple(engine.status for engine in self._engines.values())
+
+    def log_tail(self, engine_id: str, count: int = 200) -> list[str]:
+        """The last lines of an engine's log, as they are; empty for a remote one. Reads a file, briefly."""
+        server = self._find(engine_id).spec.server
+        return LogTail(server.log).last(count) if server else []
+
+    def client(self, engine_id: str) -> EngineClient:
+        """To talk to a running engine; good until it ends.
+
+        Raises:
+            EngineNotReadyError: it is not running.
+        """
+        engine = self._find(engine_id)
+        if engine.client is None or engine.status.state is not EngineState.RUNNING:
+            raise _not_ready(engine.status)
+        return engine.client
+
+    async def wait_change(self, version: int, timeout_s: float) -> int:
+        """Until ``version`` is no longer the newest, or the time is over; the newest."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self.version == version:
+                    await self._change.wait()
+        except TimeoutError:
+            pass
+        return self.version
+
+    async def wait_ready(self, engine_id: str, timeout_s: float) -> EngineStatus:
+        """Until an engine is ready.
+
+        Raises:
+            EngineStartError: it was given up or stopped.
+            EngineNotReadyError: it is blind, or the time is over.
+        """
+        engine = self._find(engine_id)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        while not (status := engine.status).ready:
+            if status.state in _ENDED:
+                raise EngineStartError(
+                    f"{engine_id}: {status.reason or 'it is stopped.'}", status.hint, detail="\n".join(status.log_lines)
+                )
+            if status.sight is Sight.BLIND or loop.time() >= deadline:
+                raise _not_ready(status)
+            await self.wait_change(self.version, deadline - loop.time())
+        return status
+
+    def _note_change(self) -> None:
+        self.version += 1
+        self._change.set()  # wakes all who wait now …
+        self._change = asyncio.Event()  # … and nobody who begins to wait later
+
+    def _find(self, engine_id: str) -> SupervisedEngine:
+        if engine_id not in self._engines:
+            accepted = ", ".join(self._engines)
+            raise InputError(f"There is no engine {engine_id!r}.", f"Accepted: {accepted}.", field="engine")
+        return self._engines[engine_id]
+
+
+def _not_ready(status: EngineStatus) -> EngineNotReadyError:
+    now = status.reason or status.message or f"it is {status.state}."
+    return EngineNotReadyError(f"The engine {status.engine_id} is not ready: {now}", status.hint)
