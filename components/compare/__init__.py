@@ -1,0 +1,1 @@
+"""The Compare capability: one prompt over several engines, independent streams, stored turns."""

@@ -1,0 +1,161 @@
+"""One column's answer while it streams: collects tokens, hands out snapshots, ends in exactly one outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+
+from components.core.answers import Answer, ErrorRecord, ToolCall, Usage
+from components.core.errors import AppError, EngineDiedError, StreamStalledError, StreamTruncatedError
+from components.core.latency import timing_from_arrivals
+from components.core.states import EngineState, Outcome, Sight
+from components.core.traces import AnswerSlot
+from components.engines.stream import (
+    ChatRequest,
+    FinishedEvent,
+    TokensEvent,
+    has_images,
+    stream_chat,
+    to_records,
+)
+from components.engines.stream_events import RawStep
+from components.engines.supervisor import EngineHub
+from components.engines.vocabulary import Vocabulary
+
+_HEARTBEAT_S = 1.0  # Gradio notices a closed tab at the next yield only (reliability.md 6.1)
+_READY_LIMIT_S = 900.0  # an engine that is loading when it is asked
+_TRUNCATING = (EngineDiedError, StreamTruncatedError, StreamStalledError)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The answer so far, and what is being waited for, in words."""
+
+    answer: Answer
+    waiting: str
+
+
+class ColumnStream:
+    """Runs one request. ``run`` may be iterated once; ``answer`` is valid at any time."""
+
+    def __init__(self, hub: EngineHub, slot: AnswerSlot, request: ChatRequest) -> None:
+        self.slot = slot
+        self.text = ""
+        self._hub, self._request = hub, request
+        self._steps: list[RawStep] = []
+        self._calls: tuple[ToolCall, ...] = ()
+        self._usage = Usage()
+        self._prompt_ids: tuple[int, ...] = ()
+        self._finish_reason: str | None = None
+        self._error: ErrorRecord | None = None
+        self._outcome = Outcome.STREAMING
+        self._end_ms: float | None = None
+        self._waiting = ""
+        self._changed = asyncio.Event()
+        self._pump: asyncio.Task[None] | None = None
+        self._record: Answer | None = None
+        self._vocabulary: Vocabulary | None = None
+
+    def stop(self) -> None:
+        """Ask the stream to end; what came so far is kept."""
+        if self._outcome is Outcome.STREAMING:
+            self._outcome = Outcome.STOPPED
+        if self._pump is not None:
+            self._pump.cancel()
+        self._changed.set()
+
+    async def run(self, flush_s: Callable[[], float]) -> AsyncGenerator[Snapshot, None]:
+        """Snapshots: at once on the first token, then at most every ``flush_s()``, and a heartbeat every second."""
+        self._pump = asyncio.create_task(self._read())
+        try:
+            while not self._pump.done():
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._changed.wait(), _HEARTBEAT_S)
+                self._changed.clear()
+                yield Snapshot(self._partial(), self._waiting)
+                await asyncio.wait({self._pump}, timeout=flush_s())
+            # The last words are shown before the record is written, which takes some ms.
+            yield Snapshot(self._partial().model_copy(update={"outcome": Outcome.STREAMING}), "")
+        finally:
+            self.stop()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._pump
+
+    async def _read(self) -> None:
+        try:
+            await self._wait_until_ready()
+            await self._collect()
+        except AppError as exc:
+            record = exc.as_record()
+            self._error = ErrorRecord(code=str(record["code"]), message=exc.message, hint=exc.hint, field=exc.field)
+            truncated = isinstance(exc, _TRUNCATING) and (self.text or self._steps)
+            self._outcome = Outcome.TRUNCATED if truncated else Outcome.FAILED
+        finally:
+            self._changed.set()
+
+    async def _wait_until_ready(self) -> None:
+        """An engine that is loading is waited for; the column says what it is doing."""
+        engine_id = self.slot.label.engine_id
+        status = self._hub.status(engine_id)
+        # A blind engine is never ready for pictures, but its text is as good as before.
+        if status.ready or (status.sight is Sight.BLIND and not has_images(self._request)):
+            return
+        ready = asyncio.create_task(self._hub.wait_ready(engine_id, _READY_LIMIT_S))
+        try:
+            while not ready.done():
+                status = self._hub.status(engine_id)
+                self._waiting = status.message or status.state.value
+                if status.state in (EngineState.FATAL, EngineState.STOPPED):
+                    break
+                self._changed.set()
+                await asyncio.wait({ready}, timeout=_HEARTBEAT_S)
+            await ready
+        finally:
+            ready.cancel()
+            self._waiting = ""
+
+    async def _collect(self) -> None:
+        client = self._hub.client(self.slot.label.engine_id)
+        self._vocabulary = client.vocabulary
+        async with contextlib.aclosing(stream_chat(client, self._request)) as events:
+            async for event in events:
+                if isinstance(event, TokensEvent):
+                    self.text += event.text_delta
+                    self._steps.extend(event.raw_steps)
+                elif isinstance(event, FinishedEvent):
+                    self._finish(event)
+                else:
+                    self._calls = event.calls
+                self._changed.set()
+
+    def _finish(self, event: FinishedEvent) -> None:
+        self._usage, self._prompt_ids = event.usage, event.prompt_token_ids
+        self._finish_reason, self._end_ms = event.finish_reason, event.at_ms
+        if self._outcome is Outcome.STREAMING:
+            self._outcome = Outcome.FINISHED
+
+    def _partial(self) -> Answer:
+        """Cheap: no token records, which are made once at the end."""
+        return Answer.model_construct(
+            text=self.text, tokens=(), tool_calls=self._calls, finish_reason=None, outcome=self._outcome,
+            error=self._error, prompt_token_ids=(), usage=self._usage, timing=timing_from_arrivals((), None),
+        )  # fmt: skip
+
+    def answer(self) -> Answer:
+        """Everything that is known, as a record; made once the answer is over."""
+        if self._record is not None:
+            return self._record
+        self._record = Answer(
+            text=self.text,
+            tokens=to_records(self._steps, self._vocabulary),
+            tool_calls=self._calls,
+            finish_reason=self._finish_reason,
+            outcome=self._outcome,
+            error=self._error,
+            prompt_token_ids=self._prompt_ids,
+            usage=self._usage,
+            timing=timing_from_arrivals([step.at_ms for step in self._steps], self._end_ms),
+        )
+        return self._record

@@ -1,0 +1,198 @@
+"""The Compare tab: layout joined to handlers, and the tab's named API endpoints."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
+from typing import Any
+
+import gradio as gr
+
+from components.compare import view_model
+from components.compare.request import MAX_COLUMNS
+from components.compare.tab_handlers import CompareHandlers
+from components.compare.tab_layout import ColumnParts, CompareParts, build_layout
+from components.core.errors import AppError
+from components.engines.catalog import Catalog
+from components.profiles.schema import PairProfile
+from components.ui.access import Access
+from components.ui.messages import warn
+from components.ui.views import Refresh, view
+
+_EMPTY = "Ask something: the answer of this model appears here, as it is written."
+_QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+
+
+def create_compare_tab(
+    *, handlers: CompareHandlers, catalog: Catalog, pair: PairProfile, max_file_bytes: int,
+    example_urls: list[str | None], access: Access,
+) -> Refresh:  # fmt: skip
+    """Build the tab inside the current Blocks context."""
+    engines = [
+        (e.model.label if e.pair.id == pair.id else f"{e.pair.title} · {e.model.label}", e.engine_id)
+        for e in catalog.entries()
+    ]
+    of_pair = [entry.engine_id for entry in catalog.of_pair(pair.id)]
+    chosen = [of_pair[min(i, len(of_pair) - 1)] for i in range(MAX_COLUMNS)]
+
+    def ingest(upload: Any) -> dict[str, Any]:
+        return handlers.ingest(upload)
+
+    def example(choice: Any) -> dict[str, Any]:
+        return handlers.example(choice)
+
+    composer = view(
+        "composer",
+        _composer_value(pair, max_file_bytes, example_urls),
+        # One event a column: the browser runs the listeners of one event one after the other.
+        events=[*(f"ask{i}" for i in range(MAX_COLUMNS)), "halt", "clear"],
+        server_functions=[ingest, example],
+        elem_id="dt-composer",
+    )
+    composer.unrender()
+    parts = build_layout(engines, chosen, pair.sampling, composer, min(2, len(of_pair)))
+    _wire_asking(parts, handlers, access)
+    _wire_columns(parts, handlers, access)
+    return _wire_reading(parts, handlers, access)
+
+
+def _composer_value(pair: PairProfile, max_file_bytes: int, urls: list[str | None]) -> dict[str, Any]:
+    examples = [
+        {"prompt": example.prompt, "image": example.image, "url": url}
+        for example, url in zip(pair.examples, urls, strict=True)
+    ]
+    return {
+        "examples": examples,
+        "max_images": pair.max_images,
+        "vision": pair.vision,
+        "max_file_bytes": max_file_bytes,
+    }
+
+
+def _or_skip(update: tuple[Any, Any]) -> tuple[Any, Any]:
+    column, notices = update
+    return (gr.skip() if column is None else column, gr.skip() if notices is None else notices)
+
+
+def _streaming(
+    handler: Callable[..., AsyncGenerator[tuple[Any, Any], None]],
+    position: int,
+    handlers: CompareHandlers,
+    access: Access,
+) -> Callable[..., Any]:
+    """One function object per column: Gradio runs events of one function one after the other (gradio.md P2)."""
+
+    async def run(event: gr.EventData, request: gr.Request, *values: Any) -> AsyncIterator[tuple[Any, Any]]:
+        if access.may_control(request):
+            await handlers.start_idle(position, values)
+        # Closed at once when the page goes away: the engine must not work for nobody (F61).
+        async with aclosing(handler(position, event._data or {}, values)) as updates:  # noqa: SLF001
+            async for update in updates:
+                yield _or_skip(update)
+
+    run.__name__ = f"{handler.__name__}_{position}"
+    return run
+
+
+def _wire_asking(parts: CompareParts, handlers: CompareHandlers, access: Access) -> None:
+    inputs = parts.setup_inputs()
+
+    async def halt(event: gr.EventData) -> None:
+        handlers.stop(event._data or {})  # noqa: SLF001
+
+    async def history(request: gr.Request) -> dict[str, Any]:
+        return await _recent(handlers, access, request)
+
+    for position, column in enumerate(parts.columns):
+        outputs = [column.view, parts.notices]
+        asked = getattr(parts.composer, f"ask{position}")(
+            _streaming(handlers.ask, position, handlers, access), inputs, outputs, concurrency_limit=None, **_QUIET
+        )
+        column.view.retry(
+            _streaming(handlers.retry, position, handlers, access), inputs, outputs, concurrency_limit=None, **_QUIET
+        )
+        column.view.stop(halt, None, None, concurrency_limit=None, **_QUIET)
+        if position == 0:
+            asked.then(history, None, parts.recent, concurrency_limit=None, **_QUIET)
+    parts.composer.halt(halt, None, None, concurrency_limit=None, **_QUIET)
+
+
+def _wire_columns(parts: CompareParts, handlers: CompareHandlers, access: Access) -> None:
+    for position, column in enumerate(parts.columns):
+        _wire_engine(position, column, handlers, access)
+
+    def set_count(change: int) -> Callable[[int], Any]:
+        return lambda count: _column_count(max(1, min(MAX_COLUMNS, count + change)))
+
+    boxes = [column.box for column in parts.columns]
+    outputs = [parts.count, parts.add, parts.remove, *boxes]
+    parts.add.click(set_count(1), parts.count, outputs, queue=False, **_QUIET)
+    parts.remove.click(set_count(-1), parts.count, outputs, queue=False, **_QUIET)
+
+
+def _wire_engine(position: int, column: ColumnParts, handlers: CompareHandlers, access: Access) -> None:
+    def start(*, again: bool) -> Callable[..., Any]:
+        async def run(engine_id: str, request: gr.Request) -> dict[str, Any]:
+            try:
+                if handlers.is_idle(engine_id, again=again):
+                    access.check_control(request)
+                    await handlers.start(engine_id)
+            except AppError as exc:
+                warn(exc)
+            return handlers.head(position, engine_id, may_start=access.may_control(request))
+
+        return run
+
+    # Only a person's choice starts an engine; opening a stored turn changes the choice too.
+    column.engine.input(start(again=False), column.engine, column.head, **_QUIET)
+    column.head.start(start(again=True), column.engine, column.head, **_QUIET)
+
+
+def _wire_reading(parts: CompareParts, handlers: CompareHandlers, access: Access) -> Refresh:
+    engines = [column.engine for column in parts.columns]
+    heads = [column.head for column in parts.columns]
+    views = [*(column.view for column in parts.columns), parts.notices]
+    shape = [parts.count, parts.add, parts.remove, *(column.box for column in parts.columns), *engines, *heads]
+
+    async def show(trace_id: str | None, request: gr.Request, *now: Any) -> list[Any]:
+        """Views and shape of the page for a stored turn; the shape stays as it is where there is none."""
+        count, engine_ids = now[0], list(now[1:])
+        conversation = await handlers.open_turn(trace_id)
+        if conversation:
+            used = handlers.columns_of(conversation[-1])
+            count, engine_ids = max(len(used), 1), [*used, *engine_ids[len(used) :]]
+        columns = [view_model.column_view(i, conversation, _EMPTY) for i in range(MAX_COLUMNS)]
+        notices = view_model.notices_view(conversation[-1] if conversation else None)
+        may_start = access.may_control(request)
+        shown_heads = [handlers.head(i, e, may_start=may_start) for i, e in enumerate(engine_ids)]
+        return [*columns, notices, *_column_count(count), *engine_ids, *shown_heads]
+
+    async def load(request: gr.Request, *now: Any) -> list[Any]:
+        return [*await show(request.query_params.get("trace"), request, *now), await _recent(handlers, access, request)]
+
+    async def open_recent(event: gr.EventData, request: gr.Request, *now: Any) -> list[Any]:
+        return await show(str((event._data or {}).get("turn")), request, *now)  # noqa: SLF001
+
+    async def clear(request: gr.Request, *now: Any) -> list[Any]:
+        return await show(None, request, *now)
+
+    def states(request: gr.Request, engine_ids: Sequence[str]) -> list[Any]:
+        may_start = access.may_control(request)
+        return [handlers.head(i, e, may_start=may_start) for i, e in enumerate(engine_ids)]
+
+    inputs = [parts.count, *engines]
+    gr.on(None, load, inputs, [*views, *shape, parts.recent], **_QUIET)
+    parts.recent.open(open_recent, inputs, [*views, *shape], **_QUIET)
+    parts.composer.clear(clear, inputs, [*views, *shape], **_QUIET)
+    return Refresh(engines, heads, states)
+
+
+async def _recent(handlers: CompareHandlers, access: Access, request: gr.Request) -> dict[str, Any]:
+    """The history; on a public page a visitor sees nobody's, only what a link leads to."""
+    return await handlers.recent() if access.may_control(request) else {"items": []}
+
+
+def _column_count(count: int) -> list[Any]:
+    """Updates for the number of columns: the state, both buttons, the boxes."""
+    boxes = (gr.update(visible=i < count) for i in range(MAX_COLUMNS))
+    return [count, gr.update(interactive=count < MAX_COLUMNS), gr.update(interactive=count > 1), *boxes]
