@@ -1,0 +1,57 @@
+"""Diptych's entry: settings → services → tabs → launch. No logic."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from pydantic import ValidationError
+
+from components import __version__
+from components.core.errors import AppError
+from components.server import check_port, create_server, serve
+from components.services import build_services
+from components.settings import Settings
+
+
+def parse_arguments(argv: list[str]) -> Settings:
+    """Settings from the command line; what is not given comes from DIPTYCH_… variables or the defaults."""
+    parser = argparse.ArgumentParser(
+        prog="app.py", description="Compare a base vision-language model with its quantized versions in the browser."
+    )
+    parser.add_argument("--pair", help="profile to open, a file of profiles/pairs without .yaml (default: embedded)")
+    parser.add_argument(
+        "--host", help="address to listen on (default: 127.0.0.1; another one needs sign-in or --public)"
+    )
+    parser.add_argument("--port", type=int, help="port to listen on (default: 7860)")
+    parser.add_argument("--state-dir", help="folder of records, pictures, logs and prepared models")
+    parser.add_argument("--public", action="store_true", default=None, help="a demo: visitors compare, nothing else")
+    parser.add_argument("--version", action="version", version=f"Diptych {__version__}")
+    given = {name: value for name, value in vars(parser.parse_args(argv)).items() if value is not None}
+    return Settings(**given)
+
+
+def main(argv: list[str]) -> int:
+    """Start the app; 0 = ended on request, 2 = refused to start, with the reason on standard error."""
+    try:
+        settings = parse_arguments(argv)
+        refusal = settings.refusal()
+        if refusal:
+            raise AppError(refusal)
+        check_port(settings)
+        serve(create_server(build_services(settings)), settings)
+    except ValidationError as exc:
+        first = exc.errors(include_url=False)[0]
+        name = "--" + str(first["loc"][0]).replace("_", "-") if first["loc"] else "settings"
+        sys.stderr.write(f"Diptych can't start: {name}: {first['msg']}.\n")
+        return 2
+    except AppError as exc:
+        sys.stderr.write(f"Diptych can't start: {exc}\n")
+        return 2
+    except KeyboardInterrupt:
+        return 0  # the server has already ended everything in order
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,136 @@
+/* What the views of the page share: small DOM helpers, the page's state in the browser, keys.
+   Text from models and users only ever becomes DOM through textContent (el, setText) or, for the rendered view of an
+   answer, through DOMPurify. Nothing here builds markup from strings. */
+(function () {
+  "use strict";
+  if (window.diptych) return;
+
+  /** Make an element: el("p", {class: "x", title: "y"}, "text" | node, ...). */
+  function el(tag, attributes, ...children) {
+    const node = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes || {})) {
+      if (value === null || value === undefined || value === false) continue;
+      if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+      else node.setAttribute(name, value === true ? "" : String(value));
+    }
+    for (const child of children.flat(Infinity)) {
+      if (child === null || child === undefined || child === "") continue;
+      node.append(child instanceof Node ? child : document.createTextNode(String(child)));
+    }
+    return node;
+  }
+
+  /** Replace an element's children. */
+  function fill(node, ...children) {
+    node.replaceChildren(...children.flat(Infinity).filter((c) => c !== null && c !== undefined && c !== "")
+      .map((c) => (c instanceof Node ? c : document.createTextNode(String(c)))));
+    return node;
+  }
+
+  function setText(node, text) {
+    if (node.textContent !== text) node.textContent = text;
+  }
+
+  /** Markdown of an untrusted answer, as safe nodes: no pictures, no forms, no styles, no live links out of the page. */
+  function renderMarkdown(text) {
+    const dirty = window.marked.parse(text, { gfm: true, breaks: true, async: false });
+    return window.DOMPurify.sanitize(dirty, {
+      RETURN_DOM_FRAGMENT: true,
+      ALLOWED_TAGS: ["p", "br", "strong", "em", "del", "code", "pre", "ul", "ol", "li", "blockquote", "hr", "h1", "h2",
+        "h3", "h4", "h5", "h6", "table", "thead", "tbody", "tr", "th", "td"],
+      ALLOWED_ATTR: ["align", "start"],
+    });
+  }
+
+  function randomKey() {
+    const bytes = crypto.getRandomValues(new Uint8Array(16));
+    return Array.from(bytes, (b) => b.toString(16).padStart(2, "0")).join("");
+  }
+
+  /* ---- the page's state in the browser: what is attached, what each column shows ---- */
+  const listeners = [];
+  const state = { attached: [], columns: {}, selected: {}, editing: null, focus: null };
+  function changed() { for (const listener of listeners) listener(state); }
+  function subscribe(listener) { listeners.push(listener); listener(state); }
+
+  function visibleColumns() {
+    return Object.values(state.columns).filter((c) => c.value && c.element.offsetParent !== null);
+  }
+  function turnsOfPage() {
+    const columns = visibleColumns().map((c) => c.value.turns || []);
+    return columns.reduce((longest, turns) => (turns.length > longest.length ? turns : longest), []);
+  }
+  function isStreaming() {
+    return visibleColumns().some((c) => (c.value.turns || []).some((t) => t.answers.some((a) => a.outcome === "streaming")));
+  }
+  /** The answers each column's conversation rests on: the sibling that the person looks at. */
+  function history() {
+    const chosen = {};
+    for (const column of Object.values(state.columns)) {
+      chosen[column.position] = ((column.value || {}).turns || [])
+        .filter((turn) => turn.answers.length)
+        .map((turn) => turn.answers[pickedIndex(turn)].id);
+    }
+    return chosen;
+  }
+  function pickedIndex(turn) {
+    const wanted = state.selected[turn.answers.length ? turn.answers[0].id : ""];
+    const index = turn.answers.findIndex((a) => a.id === wanted);
+    return index >= 0 ? index : turn.answers.length - 1;
+  }
+  function showTurnInAddress(id) {
+    const url = new URL(window.location.href);
+    if ((url.searchParams.get("trace") || "") === (id || "")) return;
+    if (id) url.searchParams.set("trace", id); else url.searchParams.delete("trace");
+    window.history.replaceState(null, "", url);
+  }
+
+  /* ---- keys: none of them while a person types ---- */
+  const keys = [];
+  function onKey(key, label, action) { keys.push({ key, label, action }); }
+  function isTyping(target) {
+    return target instanceof HTMLElement && (target.isContentEditable || ["INPUT", "TEXTAREA", "SELECT"].includes(target.tagName));
+  }
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || (isTyping(event.target) && event.key !== "Escape")) return;
+    const hit = keys.find((k) => k.key === event.key);
+    if (hit && hit.action(event) !== false) event.preventDefault();
+  });
+
+  /** A sheet over the page; Escape or a click outside closes it. Native <dialog>: focus and Escape are the browser's. */
+  function openSheet(title, ...content) {
+    const close = el("button", { class: "dt-icon", "aria-label": "Close", type: "button" }, "✕");
+    const sheet = el("dialog", { class: "dt-sheet", "aria-label": title },
+      el("header", {}, el("h2", {}, title), close), ...content);
+    close.addEventListener("click", () => sheet.close());
+    sheet.addEventListener("click", (event) => { if (event.target === sheet) sheet.close(); });
+    sheet.addEventListener("close", () => sheet.remove());
+    document.body.append(sheet);
+    sheet.showModal();
+    return sheet;
+  }
+  onKey("?", "This list", () => {
+    openSheet("Keys", el("dl", { class: "dt-keys" },
+      keys.map((k) => [el("dt", {}, el("kbd", {}, k.key === " " ? "Space" : k.key === "Escape" ? "Esc" : k.key)), el("dd", {}, k.label)]),
+      el("dt", {}, el("kbd", {}, "Enter")), el("dd", {}, "Ask (Shift + Enter for a new line)")));
+  });
+
+  function toast(message) {
+    const note = el("div", { class: "dt-toast", role: "status" }, message);
+    document.body.append(note);
+    setTimeout(() => note.remove(), 2600);
+  }
+  async function copyText(text) {
+    try { await navigator.clipboard.writeText(text); toast("Copied"); } catch { toast("The browser did not allow copying"); }
+  }
+
+  /** Give a gr.HTML component its life: draw now and whenever Python sends a value. */
+  function bind(props, watch, draw) {
+    const update = () => draw(props.value || {});
+    watch("value", update);
+    update();
+  }
+
+  window.diptych = { el, fill, setText, renderMarkdown, randomKey, state, changed, subscribe, visibleColumns, turnsOfPage,
+    isStreaming, history, pickedIndex, showTurnInAddress, onKey, openSheet, toast, copyText, bind };
+})();

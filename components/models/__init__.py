@@ -1,0 +1,1 @@
+"""The Models capability: every engine with its state, start, stop and log."""

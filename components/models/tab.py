@@ -1,0 +1,61 @@
+"""The Models tab: a board of all engines, with a live log, and the API endpoint ``/models``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import gradio as gr
+
+from components.core.errors import AppError, InputError
+from components.engines.catalog import Catalog
+from components.engines.supervisor import EngineHub
+from components.models.view_model import board_view, models_api_view
+from components.ui.access import Access
+from components.ui.messages import warn
+from components.ui.views import Refresh, view
+
+_QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+_LOG_LINES = 200
+
+
+def create_models_tab(*, catalog: Catalog, hub: EngineHub, access: Access, problems: Sequence[str]) -> Refresh:
+    """Build the tab inside the current Blocks context."""
+
+    def board(request: gr.Request) -> dict[str, Any]:
+        return board_view(catalog, hub, problems, may_control=access.may_control(request))
+
+    def log(choice: Any) -> dict[str, Any]:
+        """The end of an engine's log, for the sheet that shows it."""
+        engine_id = str(choice.get("engine")) if isinstance(choice, dict) else ""
+        try:
+            return {"lines": hub.log_tail(catalog.find(engine_id).engine_id, _LOG_LINES)}
+        except AppError as exc:
+            return {"lines": [str(exc)]}
+
+    async def act(event: gr.EventData, request: gr.Request) -> dict[str, Any]:
+        data = event._data or {}  # noqa: SLF001
+        try:
+            access.check_control(request)
+            await _act(catalog, hub, str(data.get("action")), str(data.get("engine")))
+        except AppError as exc:
+            warn(exc)
+        return board(request)
+
+    async def models() -> list[dict[str, Any]]:
+        """Every engine with its role, scheme, state, readiness and sight."""
+        return models_api_view(catalog, hub)
+
+    start = board_view(catalog, hub, problems, may_control=not access.public)
+    parts = view("models", start, events=["act"], server_functions=[log], elem_id="dt-models")
+    parts.act(act, None, parts, concurrency_limit=None, **_QUIET)
+    gr.on(None, board, None, parts, **_QUIET)
+    gr.api(models, api_name="models", concurrency_limit=None)
+    return Refresh((), (parts,), lambda request, _: [board(request)])
+
+
+async def _act(catalog: Catalog, hub: EngineHub, action: str, engine_id: str) -> None:
+    actions = {"start": hub.start, "stop": hub.stop, "restart": hub.restart}
+    if action not in actions:
+        raise InputError(f"{action!r} is no action.", f"Accepted: {', '.join(actions)}.", field="action")
+    await actions[action](catalog.find(engine_id).engine_id)

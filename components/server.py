@@ -1,0 +1,132 @@
+"""Services → tabs → one running web server. Knows the page and the services; holds no meaning of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+
+import uvicorn
+from fastapi import FastAPI
+
+from components.compare.tab import create_compare_tab
+from components.compare.tab_api import add_compare_api
+from components.compare.tab_handlers import CompareHandlers
+from components.core.errors import AppError, InputError
+from components.core.trace_export import traces_to_dict, traces_to_markdown
+from components.models.tab import create_models_tab
+from components.services import Services
+from components.settings import LOOPBACK, Settings
+from components.ui.access import Access
+from components.ui.guards import GuardRules
+from components.ui.page import Tab, build_page, build_server
+from components.ui.views import Refresh
+
+
+def create_server(services: Services) -> FastAPI:
+    """The ASGI app of these services; engines start with its lifespan."""
+    settings = services.settings
+    uploads = settings.state_dir / "uploads"
+    uploads.mkdir(parents=True, exist_ok=True)
+    # Read by Gradio when an upload comes in: uploads stay out of the machine's shared temporary folder.
+    os.environ["GRADIO_TEMP_DIR"] = str(uploads)
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    handlers = CompareHandlers(
+        turns=services.turns, catalog=services.catalog, hub=services.hub, images=services.images,
+        traces=services.traces, pair=services.pair, assets=settings.assets_dir, uploads=uploads,
+    )  # fmt: skip
+    access = Access(public=settings.public)
+    tabs = [
+        Tab("Compare", "compare", lambda: _compare(services, handlers, access)),
+        Tab("Models", "models", lambda: _models(services, access)),
+    ]
+    page = build_page(tabs, lambda: handlers.status_line(services.first_engines), lambda: services.hub.version)
+    return build_server(
+        page,
+        assets=settings.assets_dir,
+        rules=guard_rules(settings),
+        running=services.running,
+        export=lambda trace_id, kind: _export(services, trace_id, kind),
+        picture=services.images.path,
+        max_file_bytes=settings.image_max_bytes + 1_000_000,
+        blocked=[settings.profiles_dir, settings.state_dir / "diptych.db", settings.state_dir / "logs"],
+    )
+
+
+def _compare(services: Services, handlers: CompareHandlers, access: Access) -> Refresh:
+    urls = [example_url(example.image) for example in services.pair.examples]
+    refresh = create_compare_tab(
+        handlers=handlers, catalog=services.catalog, pair=services.pair,
+        max_file_bytes=services.settings.image_max_bytes, example_urls=urls, access=access,
+    )  # fmt: skip
+    add_compare_api(
+        turns=services.turns, store=services.images, catalog=services.catalog, hub=services.hub, pair=services.pair,
+        access=access,
+    )  # fmt: skip
+    return refresh
+
+
+def _models(services: Services, access: Access) -> Refresh:
+    problems = [str(error) for error in services.profile_errors]
+    return create_models_tab(catalog=services.catalog, hub=services.hub, access=access, problems=problems)
+
+
+def _export(services: Services, trace_id: str, kind: str) -> tuple[str, str]:
+    """A stored turn as a file.
+
+    Raises:
+        RecordNotFoundError: there is no such turn. InputError: no such format.
+    """
+    chain = services.traces.conversation(trace_id)
+    if kind == "json":
+        return json.dumps(traces_to_dict(chain), ensure_ascii=False, indent=1, allow_nan=False), "application/json"
+    if kind == "md":
+        return traces_to_markdown(chain), "text/markdown; charset=utf-8"
+    raise InputError(f"{kind!r} is no export format.", "Accepted: json, md.", field="format")
+
+
+def guard_rules(settings: Settings) -> GuardRules:
+    """Which hosts and callers are let in. A Space is reached by names that only its owner knows, hence --public."""
+    extra = {name.strip().lower() for name in settings.allowed_hosts.split(",") if name.strip()}
+    on_all = settings.host in ("0.0.0.0", "::")  # noqa: S104
+    hosts = frozenset() if on_all and not extra else frozenset({*LOOPBACK, settings.host, *extra})
+    framed = ("https://huggingface.co", "https://*.hf.space") if settings.public else ()
+    return GuardRules(
+        hosts=hosts,
+        accounts=settings.accounts,
+        visitors=settings.public or not settings.accounts,
+        framed_by=framed,
+    )
+
+
+def check_port(settings: Settings) -> None:
+    """Refuse a port that somebody has, before anything is opened.
+
+    Raises:
+        AppError: it is in use, or may not be used.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as exc:
+            raise AppError(
+                f"Port {settings.port} on {settings.host} can't be used: {exc.strerror}.",
+                f"Choose another one, for example: make run PORT={settings.port + 1}",
+            ) from exc
+
+
+def serve(server: FastAPI, settings: Settings) -> None:
+    """Run until a signal ends it."""
+    sys_line = f"Diptych is at http://{'localhost' if settings.is_loopback else settings.host}:{settings.port}\n"
+    os.write(1, sys_line.encode())
+    config = uvicorn.Config(
+        server, host=settings.host, port=settings.port, log_level="warning", timeout_graceful_shutdown=3, ws="none"
+    )
+    uvicorn.Server(config).run()
+
+
+def example_url(image: str | None) -> str | None:
+    """Address of an example's picture, which lies under assets/."""
+    return f"look/{image.removeprefix('assets/')}" if image else None

@@ -1,0 +1,123 @@
+"""Composition root: builds every service once, from settings, into one frozen object. Only it knows all rooms."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from components.compare.turns import TurnService
+from components.core.errors import AppError
+from components.engines.catalog import Catalog
+from components.engines.prepare import ModelPreparer
+from components.engines.specs import SpecSettings, engine_specs
+from components.engines.supervisor import EngineHub
+from components.profiles.loader import list_pairs, load_pair
+from components.profiles.schema import PairProfile
+from components.settings import REPOSITORY, Settings
+from components.storage.blobs import BlobStore
+from components.storage.database import Database
+from components.storage.images import ImageLimits, ImageStore
+from components.storage.state_lock import StateLock
+from components.storage.traces import TraceRepository
+
+
+@dataclass(frozen=True)
+class Services:
+    """Everything the page and the API call."""
+
+    settings: Settings
+    pair: PairProfile
+    catalog: Catalog
+    hub: EngineHub
+    turns: TurnService
+    traces: TraceRepository
+    images: ImageStore
+    database: Database
+    lock: StateLock
+    profile_errors: tuple[AppError, ...]
+
+    @property
+    def first_engines(self) -> tuple[str, ...]:
+        """Engines to start with the app: the base and the candidate shown first."""
+        return tuple(entry.engine_id for entry in self.catalog.of_pair(self.pair.id)[:2])
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Start the first engines; on leaving, end all of them and close the records."""
+        if self.settings.start_engines:
+            for engine_id in self.first_engines:
+                await self.hub.start(engine_id)
+        try:
+            yield
+        finally:
+            await self.hub.close()
+            self.close()
+
+    def close(self) -> None:
+        """Close the records and let another app have the state folder."""
+        self.database.close()
+        self.lock.release()
+
+
+def build_services(settings: Settings) -> Services:
+    """Open the state folder and put everything together; starts no engine.
+
+    Raises:
+        ProfileError: the pair's profile is missing or wrong. StorageError: the state folder can't be used.
+    """
+    pair = load_pair(settings.profiles_dir, settings.pair)
+    others, errors = list_pairs(settings.profiles_dir)
+    catalog = Catalog([pair, *(other for other in others if other.id != pair.id)])
+    lock = StateLock(settings.state_dir)
+    lock.acquire()
+    database = Database(settings.database_url or f"sqlite:///{settings.state_dir / 'diptych.db'}")
+    database.open()
+    blobs = BlobStore(settings.state_dir / "blobs")
+    traces = TraceRepository(database, blobs)
+    traces.recover()
+    images = ImageStore(blobs, ImageLimits(max_bytes=settings.image_max_bytes), database)
+    preparer = ModelPreparer(
+        settings.state_dir / "models", REPOSITORY, hub_token=os.environ.get("HF_TOKEN"), child_env=_child_environment()
+    )
+    hub = EngineHub(engine_specs(catalog, preparer, _spec_settings(settings)))
+    turns = TurnService(catalog=catalog, hub=hub, traces=traces, images=images, now=lambda: datetime.now(UTC))
+    return Services(
+        settings=settings, pair=pair, catalog=catalog, hub=hub, turns=turns, traces=traces, images=images,
+        database=database, lock=lock, profile_errors=tuple(errors),
+    )  # fmt: skip
+
+
+def _spec_settings(settings: Settings) -> SpecSettings:
+    cores = os.cpu_count() or 2
+    gpu_count = count_gpus()
+    return SpecSettings(
+        state_dir=settings.state_dir,
+        device="cuda" if gpu_count else "cpu",
+        gpu_count=gpu_count,
+        python=Path(sys.executable),
+        # Two engines answer at the same time: each gets half of the cores.
+        cpu_threads=max(1, cores // 2),
+        inherited=dict(os.environ),
+    )
+
+
+def _child_environment() -> dict[str, str]:
+    """What pip and converters of our own may know: where things are and how to get out, no secret."""
+    names = ("PATH", "HOME", "LANG", "SSL_CERT_FILE", "http_proxy", "https_proxy", "no_proxy")
+    return {name: value for name, value in os.environ.items() if name in names or name.startswith("PIP_")}
+
+
+def count_gpus() -> int:
+    """How many NVIDIA GPUs the driver tells of; 0 without a driver. The same question as the Makefile's."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return 0
+    listed = subprocess.run([program, "-L"], capture_output=True, text=True, timeout=30, check=False)
+    return sum(line.startswith("GPU ") for line in listed.stdout.splitlines()) if listed.returncode == 0 else 0

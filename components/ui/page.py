@@ -1,0 +1,135 @@
+"""The whole page and its server: tabs into one Gradio app, mounted on one FastAPI app with our own routes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import FileResponse, JSONResponse, RedirectResponse
+from fastapi.staticfiles import StaticFiles
+
+from components.core.errors import AppError, RecordNotFoundError
+from components.ui.guards import USER_KEY, Guard, GuardRules
+from components.ui.theme import diptych_theme, page_css, page_head
+from components.ui.views import Refresh, view
+
+_POLL_S = 2.0
+
+
+@dataclass(frozen=True)
+class Tab:
+    """A tab of the page: ``build`` makes its components inside the current context."""
+
+    title: str
+    name: str
+    build: Callable[[], Refresh]
+
+
+def build_page(tabs: list[Tab], status: Callable[[], dict[str, str]], version: Callable[[], int]) -> gr.Blocks:
+    """One Blocks with a tab each and the state of the engines in the corner.
+
+    ``version`` moves whenever an engine's state changes; while it stands still, polling costs one empty event.
+    """
+    # Uploads are needed until they are canonicalised; a day later they are gone, with all that their files told.
+    with gr.Blocks(title="Diptych", fill_width=True, analytics_enabled=False, delete_cache=(3600, 86400)) as page:
+        corner = view("status", status(), elem_id="dt-status")
+        refreshes = [Refresh((), (corner,), lambda _request, _inputs: [status()])]
+        with gr.Tabs(elem_id="dt-tabs"):
+            for tab in tabs:
+                with gr.Tab(tab.title, id=tab.name, elem_id=f"dt-tab-{tab.name}"):
+                    refreshes.append(tab.build())
+        _poll(refreshes, version)
+    return page
+
+
+def _poll(refreshes: list[Refresh], version: Callable[[], int]) -> None:
+    seen = gr.State(-1)
+    inputs = [component for refresh in refreshes for component in refresh.inputs]
+    outputs = [component for refresh in refreshes for component in refresh.outputs]
+
+    async def tick(last: int, request: gr.Request, *values: Any) -> list[Any]:
+        now = version()
+        if now == last:
+            return [gr.skip()] * (len(outputs) + 1)
+        shown: list[Any] = [now]
+        start = 0
+        for refresh in refreshes:
+            shown += refresh.values(request, values[start : start + len(refresh.inputs)])
+            start += len(refresh.inputs)
+        return shown
+
+    gr.Timer(_POLL_S).tick(
+        tick,
+        [seen, *inputs],
+        [seen, *outputs],
+        show_progress="hidden",
+        api_visibility="private",
+        concurrency_limit=None,
+    )
+
+
+def build_server(
+    page: gr.Blocks,
+    *,
+    assets: Path,
+    rules: GuardRules,
+    running: Callable[[], AbstractAsyncContextManager[None]],
+    export: Callable[[str, str], tuple[str, str]],
+    picture: Callable[[str], Path],
+    max_file_bytes: int,
+    blocked: list[Path],
+) -> FastAPI:
+    """The ASGI app. ``export`` gives (body, media type) of a trace; ``picture`` the file of a canonical image."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with running():
+            yield
+
+    server = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    _add_routes(server, export, picture)
+    server.mount("/look", StaticFiles(directory=assets), name="look")  # /assets is Gradio's own
+    page.queue(max_size=256, default_concurrency_limit=4)
+    gr.mount_gradio_app(
+        server, page, path="/", theme=diptych_theme(), css_paths=page_css(assets), head=page_head(assets),
+        show_error=False, max_file_size=max_file_bytes, blocked_paths=[str(path) for path in blocked],
+        enable_monitoring=False, run_history=False, footer_links=[], ssr_mode=False, mcp_server=False,
+        auth_dependency=lambda request: request.scope.get(USER_KEY) or "visitor",
+    )  # fmt: skip
+    server.add_middleware(Guard, rules=rules)
+    return server
+
+
+def _add_routes(server: FastAPI, export: Callable[[str, str], tuple[str, str]], picture: Callable[[str], Path]) -> None:
+    @server.get("/healthz")
+    def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @server.get("/signin")
+    def signin() -> RedirectResponse:
+        # The guard asks for name and password before this is reached; the browser then sends them along.
+        return RedirectResponse("/")
+
+    @server.get("/media/{name}.png")
+    def media(name: str) -> Response:
+        # Content-addressed, so it can never change.
+        return FileResponse(
+            picture(name), media_type="image/png", headers={"cache-control": "private, max-age=31536000, immutable"}
+        )
+
+    @server.get("/traces/{name}")
+    def traces(name: str) -> Response:
+        trace_id, _, kind = name.partition(".")
+        body, media_type = export(trace_id, kind)
+        headers = {"content-disposition": f'attachment; filename="{trace_id[:64]}.{kind}"'}
+        return Response(body, media_type=media_type, headers=headers)
+
+    @server.exception_handler(AppError)
+    async def refused(_: Request, exc: Any) -> JSONResponse:
+        status = 404 if isinstance(exc, RecordNotFoundError) else 400
+        return JSONResponse({"error": exc.as_record()}, status_code=status)
