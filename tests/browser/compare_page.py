@@ -1,0 +1,152 @@
+"""The Compare tab as a person uses it: what to click, what stands where, and when an answer is over."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+from playwright.sync_api import Locator, Page, expect
+
+ANSWER_LIMIT_MS = 60_000
+_ANY = re.compile(r".")
+
+
+class ComparePage:
+    """One page of the app; remembers its errors and its requests."""
+
+    def __init__(self, page: Page, url: str) -> None:
+        self.page, self.url = page, url
+        self.errors: list[str] = []
+        self.requests: list[str] = []
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("dialog", lambda dialog: (self.errors.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        page.on("request", lambda request: self.requests.append(request.url))
+
+    def open(self, trace: str = "") -> None:
+        """The page, complete."""
+        self.page.goto(f"{self.url}?trace={trace}" if trace else self.url)
+        self.wait_loaded()
+
+    def wait_loaded(self) -> None:
+        expect(self.page.locator(".dt-col-0 .dt-title b")).to_have_text("Base")
+        expect(self.page.locator("#dt-composer textarea")).to_be_visible()
+
+    def reload(self) -> None:
+        self.page.reload()
+        self.wait_loaded()
+
+    def foreign_requests(self) -> list[str]:
+        """Requests to anywhere but the app."""
+        own = urlsplit(self.url).netloc
+        return [
+            url for url in self.requests if urlsplit(url).scheme not in ("data", "blob") and urlsplit(url).netloc != own
+        ]
+
+    # ---- asking ----
+
+    @property
+    def prompt(self) -> Locator:
+        return self.page.locator("#dt-composer textarea")
+
+    @property
+    def ask_button(self) -> Locator:
+        return self.page.locator(".dt-go:not(.dt-stop)")
+
+    @property
+    def trouble(self) -> Locator:
+        """What the composer complains about."""
+        return self.page.locator(".dt-composer-trouble")
+
+    @property
+    def thumbs(self) -> Locator:
+        return self.page.locator(".dt-thumb img")
+
+    def choose_files(self, *files: Path | dict[str, object]) -> None:
+        """Choose files in the picture dialog."""
+        self.page.locator("#dt-composer input[type=file]").set_input_files(list(files))  # type: ignore[arg-type]
+
+    def attach(self, *files: Path | dict[str, object]) -> None:
+        """Choose good pictures and wait until they are there."""
+        before = self.thumbs.count()
+        self.choose_files(*files)
+        expect(self.thumbs).to_have_count(before + len(files))
+        expect(self.ask_button).to_be_enabled()
+
+    def send(self, prompt: str) -> None:
+        """Ask; doesn't wait."""
+        self.prompt.fill(prompt)
+        self.prompt.press("Enter")
+
+    def ask(self, prompt: str, columns: int = 2) -> None:
+        """Ask and wait until every column's answer is over."""
+        turns = self.turns(0).count()
+        self.send(prompt)
+        for position in range(columns):
+            expect(self.turns(position)).to_have_count(turns + 1, timeout=ANSWER_LIMIT_MS)
+            self.wait_over(position)
+
+    def wait_over(self, position: int) -> None:
+        """Until the newest answer of a column is over."""
+        expect(self.last(position, ".dt-stats")).to_have_text(_ANY, timeout=ANSWER_LIMIT_MS)
+
+    # ---- reading ----
+
+    def column(self, position: int) -> Locator:
+        return self.page.locator(f".dt-col-{position}")
+
+    def turns(self, position: int) -> Locator:
+        return self.column(position).locator(".dt-turn")
+
+    def last(self, position: int, part: str) -> Locator:
+        """A part of a column's newest turn."""
+        return self.turns(position).last.locator(part)
+
+    def answer(self, position: int) -> str:
+        """Text of a column's newest answer."""
+        return self.last(position, ".dt-answer").inner_text().strip()
+
+    def stats(self, position: int) -> str:
+        return self.last(position, ".dt-stats").inner_text()
+
+    def click(self, position: int, label: str) -> None:
+        """Click one of the newest turn's small buttons."""
+        self.last(position, ".dt-actions").get_by_role("button", name=label, exact=True).click()
+
+    def siblings(self, position: int) -> Locator:
+        return self.last(position, ".dt-siblings")
+
+    @property
+    def facts(self) -> Locator:
+        """What stands under the picture."""
+        return self.page.locator(".dt-facts")
+
+    @property
+    def alarms(self) -> Locator:
+        return self.page.locator(".dt-alarm")
+
+    def trace_id(self) -> str:
+        """The turn that the address names."""
+        return parse_qs(urlsplit(self.page.url).query).get("trace", [""])[0]
+
+    # ---- columns and settings ----
+
+    def choose_engine(self, position: int, label: str) -> None:
+        """Put another engine into a column and wait until it is ready."""
+        box = self.column(position).locator(".dt-engine input")
+        box.click()
+        box.fill(label)
+        # The list of the box before may still be closing; the newest one stands last.
+        self.page.get_by_role("option", name=label).last.click()
+        expect(self.column(position)).to_have_attribute("data-state", "ready")
+
+    def choose_scripted(self) -> None:
+        """Both columns on scripted engines: the second one is as slow as the test says."""
+        self.choose_engine(0, "Scripted base")
+        self.choose_engine(1, "Scripted slow")
+
+    def open_settings(self) -> Locator:
+        settings = self.page.locator("#dt-settings")
+        if not settings.get_by_label("Top-p").first.is_visible():
+            settings.get_by_role("button", name="Settings").click()
+        return settings

@@ -1,0 +1,56 @@
+"""Guards of every test: nothing it starts may outlive it, and it talks to no other machine."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+# A busy machine is no failure: what is checked is the property, not its speed.
+settings.register_profile("diptych", deadline=None)
+settings.load_profile("diptych")
+_GRACE_S = 3.0  # what was just told to end may still be ending
+
+
+def _children() -> dict[int, str]:
+    """Living direct children of the test process: pid → command line."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError, ValueError):
+            fields = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()
+            if int(fields[1]) == os.getpid() and fields[0] not in "ZX":
+                found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    return found
+
+
+@pytest.fixture(autouse=True)
+def no_process_is_leaked() -> Iterator[None]:
+    """A test ends what it starts; what fixtures of a wider scope hold was there before."""
+    before = set(_children())
+    yield
+    deadline = time.monotonic() + _GRACE_S
+    while left := {
+        pid: line for pid, line in _children().items() if pid not in before and "resource_tracker" not in line
+    }:
+        assert time.monotonic() < deadline, f"processes left behind: {left}"
+        time.sleep(0.05)
+
+
+@pytest.fixture(autouse=True)
+def no_other_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests run without a network, so a test that would use one fails here and not on somebody's train."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: Any) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6):
+            assert address[0] in ("127.0.0.1", "::1", "localhost"), f"a test wants to talk to {address}"
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)

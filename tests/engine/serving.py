@@ -1,0 +1,71 @@
+"""Starts a real vLLM on the CPU for a test, straight from a profile's command, and ends all of it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from components.engines.transport import EngineClient
+from components.engines.vocabulary import load_vocabulary
+from components.profiles.argv import engine_command
+from components.profiles.loader import load_pair
+
+ROOT = Path(__file__).parents[2]
+BASE = ROOT / "assets" / "embedded" / "base"
+HOOK = ROOT / "components" / "engines" / "import_hook"
+KEY = "test-key"
+START_LIMIT_S = 400.0  # 20-30 s on two free cores, minutes when others want them too
+
+
+@contextmanager
+def served(model_path: Path) -> Iterator[Path]:
+    """The socket of a server of this folder, with the settings of the embedded pair."""
+    pair = load_pair(ROOT / "profiles", "embedded")
+    folder = Path(tempfile.mkdtemp(prefix="vllm-", dir="/tmp"))  # a socket path must be short
+    socket = folder / "e.sock"
+    command = engine_command(
+        pair,
+        pair.base,
+        model_path=str(model_path),
+        socket=socket,
+        device="cpu",
+        python=Path(sys.executable),
+        api_key=KEY,
+        cache_root=folder / "cache",
+        hook_path=HOOK,
+        cpu_threads=1,
+        inherited={"PATH": os.environ["PATH"], "HOME": str(folder)},
+    )
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command.argv, env=command.env, stdout=log, stderr=log, start_new_session=True)
+    try:
+        asyncio.run(_until_healthy(process, socket, folder / "log"))
+        yield socket
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        shutil.rmtree(folder)
+
+
+def client_of(socket: Path, *, with_vocabulary: bool = False) -> EngineClient:
+    vocabulary = load_vocabulary(BASE) if with_vocabulary else None
+    return EngineClient("embedded/base", uds=socket, api_key=KEY, vocabulary=vocabulary)
+
+
+async def _until_healthy(process: subprocess.Popen[bytes], socket: Path, log: Path) -> None:
+    client = client_of(socket)
+    deadline = time.monotonic() + START_LIMIT_S
+    while not await client.healthy():
+        assert process.poll() is None, log.read_text()[-3000:]
+        assert time.monotonic() < deadline, log.read_text()[-3000:]
+        await asyncio.sleep(0.25)
+    await client.close()

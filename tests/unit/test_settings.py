@@ -1,0 +1,61 @@
+"""Settings: one frozen object; an open door without sign-in is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from components.server import guard_rules
+from components.settings import Settings, default_state_dir
+
+
+def test_loopback_needs_no_sign_in() -> None:
+    assert Settings().refusal() is None
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::"])
+def test_another_address_without_sign_in_is_refused_and_says_how(host: str) -> None:
+    refusal = Settings(host=host).refusal()
+    assert refusal is not None
+    assert "DIPTYCH_USERS" in refusal
+    assert "--public" in refusal
+    assert Settings(host=host, users="ada:secret").refusal() is None
+    assert Settings(host=host, public=True).refusal() is None
+
+
+def test_the_environment_sets_what_the_command_line_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIPTYCH_PORT", "7999")
+    monkeypatch.setenv("DIPTYCH_PAIR", "other")
+    assert (Settings().port, Settings(pair="mine").pair) == (7999, "mine")
+
+
+@pytest.mark.parametrize("port", [0, 65536, "none"])
+def test_a_wrong_port_is_refused(port: object) -> None:
+    with pytest.raises(ValidationError, match="port"):
+        Settings(port=port)
+
+
+def test_the_state_lies_outside_the_working_directory_and_tmp(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    folder = default_state_dir()
+    assert not folder.is_relative_to(Path.cwd())
+    assert not folder.is_relative_to("/tmp")
+
+
+def test_accounts_are_read_from_pairs() -> None:
+    assert Settings(users="ada:secret, bob:x:y").accounts == {"ada": "secret", "bob": "x:y"}
+
+
+@pytest.mark.parametrize("users", ["ada", "ada:", ":secret", "ada:secret,bob"])
+def test_half_an_account_is_refused_and_never_means_no_sign_in(users: str) -> None:
+    with pytest.raises(ValidationError, match="name:password") as caught:
+        Settings(users=users)
+    assert "secret" not in caught.value.errors()[0]["msg"]
+
+
+def test_hosts_are_loopback_unless_more_are_named() -> None:
+    assert guard_rules(Settings()).hosts >= {"127.0.0.1", "localhost"}
+    assert "lab.example" in guard_rules(Settings(allowed_hosts="lab.example")).hosts
+    assert guard_rules(Settings(host="0.0.0.0", public=True)).hosts == frozenset()
