@@ -1,0 +1,162 @@
+"""What the app costs against direct vLLM, in the same run: `make bench`.
+
+Starts the app with its two first engines, then lets a client in another process ask the same prompts in turn through
+the page's own events and straight at the engines. Prints ratios; says nothing about other machines.
+
+    python scripts/bench.py [--pair embedded] [--rounds 5] [--max-tokens 256]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import uvicorn
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from components.compare.request import Ask, ColumnRequest, messages_for  # noqa: E402
+from components.core.answers import ImageRecord, Sampling  # noqa: E402
+from components.engines.stream import ChatRequest, request_body  # noqa: E402
+from components.server import create_server  # noqa: E402
+from components.services import Services, build_services  # noqa: E402
+from components.settings import Settings  # noqa: E402
+
+PORT = 7899
+LONG_PROMPTS = ("Describe the picture.", "Describe the image in one sentence.", "What is in this picture?")
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every measurement needs."""
+
+    services: Services
+    image: ImageRecord | None
+    max_tokens: int
+
+    def page_job(self, config: dict[str, Any], prompts: list[str]) -> dict[str, Any]:
+        """A job for the client in page mode: event numbers and inputs as the browser finds them in /config."""
+        composer = next(c for c in config["components"] if c["props"].get("elem_id") == "dt-composer")
+        names = [[composer["id"], f"ask{column}"] for column in range(2)]
+        asks = [d for name in names for d in config["dependencies"] if name in d["targets"]]
+        values = {c["id"]: c["props"].get("value") for c in config["components"]}
+        labels = {c["id"]: c["props"].get("label") for c in config["components"]}
+        inputs = [self.max_tokens if labels[i] == "Max tokens" else values[i] for i in asks[0]["inputs"]]
+        image = self.image.sha256 if self.image else None
+        return {
+            "mode": "page", "url": f"http://127.0.0.1:{PORT}/", "functions": [d["id"] for d in asks],
+            "inputs": inputs, "trigger": composer["id"], "prompts": [[p, image] for p in prompts],
+        }  # fmt: skip
+
+    def direct_job(self, prompts: list[str]) -> dict[str, Any]:
+        """The same as requests to the engines, byte for byte what the app would send."""
+        engines, bodies = [], []
+        for engine_id in self.services.first_engines:
+            client = self.services.hub.client(engine_id)
+            engines.append({"uds": client.address, "key": client.api_key})
+        for prompt in prompts:
+            bodies.append([self._body(engine_id, prompt) for engine_id in self.services.first_engines])
+        return {"mode": "direct", "engines": engines, "bodies": bodies}
+
+    def _body(self, engine_id: str, prompt: str) -> dict[str, Any]:
+        sampling = self.services.pair.sampling.model_copy(update={"max_tokens": self.max_tokens})
+        images = (self.image,) if self.image else ()
+        ask = Ask(key="0" * 16, prompt=prompt, images=images, columns=(ColumnRequest(position=0, engine_id=engine_id),))
+        messages = messages_for(ask, (), (), self.services.turns.data_url)
+        request = ChatRequest(messages=messages, sampling=Sampling(**sampling.model_dump()))
+        return request_body(request, self.services.hub.client(engine_id))
+
+
+async def run_client(job: dict[str, Any]) -> dict[str, Any]:
+    """Run one job in a process of its own."""
+    script = str(ROOT / "scripts" / "bench_client.py")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, script, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await process.communicate(json.dumps(job).encode())
+    return json.loads(output)
+
+
+def figures(results: list[dict[str, Any]]) -> dict[str, float]:
+    """Medians and totals of several runs of one mode."""
+    columns = [c for result in results for c in result["columns"]]
+    speeds = [c["tokens"] / c["seconds"] for c in columns if c["seconds"]]
+    return {
+        "ttft_ms": statistics.median(c["ttft_ms"] for c in columns if c["ttft_ms"]),
+        "tokens_per_s": statistics.median(speeds),
+        "total_tokens_per_s": sum(c["tokens"] for c in columns) / sum(r["wall_s"] for r in results),
+        "tokens": sum(c["tokens"] for c in columns),
+        "errors": sum(bool(c["error"]) or not c["tokens"] for c in columns),
+    }
+
+
+async def compare(bench: Bench, config: dict[str, Any], users: int, rounds: int) -> bool:
+    """Alternate both modes, print their figures and ratios; whether the targets are met."""
+    prompts = list(LONG_PROMPTS)
+    jobs = {"direct": bench.direct_job(prompts), "page": bench.page_job(config, prompts)}
+    results: dict[str, list[dict[str, Any]]] = {"direct": [], "page": []}
+    for number in range(rounds + 1):
+        for mode in ("direct", "page") if number % 2 else ("page", "direct"):
+            result = await run_client({**jobs[mode], "users": users})
+            if number:  # the first round warms both up
+                results[mode].append(result)
+    direct, page = figures(results["direct"]), figures(results["page"])
+    print(f"\n{users} user{'s' if users > 1 else ''}, two columns each, {rounds} rounds of {len(prompts)} prompts")
+    for name, row in (("direct", direct), ("page", page)):
+        print(
+            f"  {name:7} TTFT {row['ttft_ms']:7.1f} ms   {row['tokens_per_s']:7.1f} tok/s a column   "
+            f"{row['total_tokens_per_s']:7.1f} tok/s in all   "
+            f"{row['tokens']:.0f} tokens   {row['errors']:.0f} errors"
+        )
+    key = "tokens_per_s" if users == 1 else "total_tokens_per_s"
+    ratio, added = page[key] / direct[key], page["ttft_ms"] - direct["ttft_ms"]
+    target = 0.97 if users == 1 else 0.9
+    print(
+        f"  page ÷ direct: {ratio:.3f} (target ≥ {target})"
+        + (f"   added TTFT: {added:.1f} ms (target ≤ 30)" if users == 1 else "")
+    )
+    return ratio >= target and not page["errors"] and (users > 1 or added <= 30)
+
+
+async def main(options: argparse.Namespace) -> int:
+    """Start everything, measure, stop everything."""
+    with tempfile.TemporaryDirectory(prefix="diptych-bench-", dir=Path.home()) as state:
+        settings = Settings(pair=options.pair, port=PORT, state_dir=Path(state))
+        services = build_services(settings)
+        server = uvicorn.Server(uvicorn.Config(create_server(services), port=PORT, log_level="warning", ws="none"))
+        task = asyncio.create_task(server.serve())
+        try:
+            for engine_id in services.first_engines:
+                while services.hub.status(engine_id).state == "STOPPED":  # noqa: ASYNC110  the server is starting
+                    await asyncio.sleep(0.2)
+                await services.hub.wait_ready(engine_id, 1200)
+            bench = Bench(services, _image(services), options.max_tokens)
+            async with httpx.AsyncClient() as http:
+                config = (await http.get(f"http://127.0.0.1:{PORT}/config")).json()
+            met = [await compare(bench, config, users, options.rounds) for users in (1, 16)]
+        finally:
+            server.should_exit = True
+            await task
+    return 0 if all(met) else 1
+
+
+def _image(services: Services) -> ImageRecord | None:
+    samples = sorted((ROOT / "assets" / "samples").glob("*.png"))
+    return services.images.ingest(samples[0], samples[0].name) if samples and services.pair.vision else None
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pair", default="embedded")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--max-tokens", type=int, default=256)
+    sys.exit(asyncio.run(main(parser.parse_args())))

@@ -1,0 +1,107 @@
+"""The README's pictures: the real page with real answers, in light and dark, wide and narrow: `make screenshots`.
+
+Starts the app on a free port with a state folder of its own, asks one of the pair's examples, and writes
+docs/screenshots/. Needs a Chromium (scripts/get_browser.py).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from get_browser import find_browser
+from gradio_client import Client
+from playwright.sync_api import Browser, Page, sync_playwright
+
+ROOT = Path(__file__).resolve().parents[1]
+TARGET = ROOT / "docs" / "screenshots"
+SHOTS = (
+    ("compare-light", 1440, 900, "light"),
+    ("compare-dark", 1440, 900, "dark"),
+    ("compare-phone", 400, 900, "light"),
+    ("compare-phone-dark", 400, 900, "dark"),
+)
+READY_LIMIT_S = 900.0
+
+
+def free_port() -> int:
+    """A port nobody has now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until_ready(url: str, engines: int) -> None:
+    """Until that many engines are ready to compare."""
+    deadline = time.monotonic() + READY_LIMIT_S
+    client: Client | None = None
+    while time.monotonic() < deadline:
+        try:
+            client = client or Client(url, verbose=False)
+            if sum(m["ready"] for m in client.predict(api_name="/models")) >= engines:
+                return
+        except (OSError, ValueError):
+            client = None
+        time.sleep(1.0)
+    raise SystemExit("The engines did not become ready.")
+
+
+def ask_example(page: Page, number: int) -> None:
+    """Choose an example, ask it, wait until no column streams."""
+    page.locator(".dt-example").nth(number).click()
+    page.locator(".dt-thumb img").wait_for()
+    page.get_by_role("button", name="Ask both").click()
+    page.locator(".dt-stats:not(:empty)").nth(1).wait_for(timeout=60_000)
+    time.sleep(1.0)
+
+
+def shoot(browser: Browser, url: str, address: str, name: str, width: int, height: int, scheme: str) -> None:
+    """One picture of a stored comparison."""
+    page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
+    page.goto(address)
+    page.locator(".dt-stats:not(:empty)").first.wait_for(timeout=60_000)
+    time.sleep(2.0)
+    page.screenshot(path=TARGET / f"{name}.png")
+    if name in ("compare-light", "compare-dark"):
+        page.get_by_role("tab", name="Models").click()
+        time.sleep(1.5)
+        page.screenshot(path=TARGET / f"{name.replace('compare', 'models')}.png")
+    page.close()
+
+
+def main() -> int:
+    """Make all pictures."""
+    executable = find_browser()
+    if executable is None:
+        raise SystemExit("There is no Chromium; see scripts/get_browser.py.")
+    TARGET.mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/"
+    with tempfile.TemporaryDirectory(prefix="diptych-shots-", dir=Path.home()) as state:
+        app = subprocess.Popen([sys.executable, str(ROOT / "app.py"), "--port", str(port), "--state-dir", state])
+        try:
+            wait_until_ready(url, 2)
+            sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
+            with sync_playwright() as playwright:
+                browser = playwright.chromium.launch(executable_path=executable, args=sandbox)
+                page = browser.new_page(viewport={"width": 1440, "height": 900})
+                page.goto(url)
+                ask_example(page, 0)
+                address = page.url
+                page.close()
+                for shot in SHOTS:
+                    shoot(browser, url, address, *shot)
+                browser.close()
+        finally:
+            app.terminate()
+            app.wait(60)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
