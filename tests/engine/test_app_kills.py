@@ -132,10 +132,12 @@ def test_f21_the_app_killed_in_mid_answer(app: RunningApp) -> None:
         second.wait_for_page()
         for trace in finished:
             assert stored_columns(second, trace["id"]) == trace["columns"]
-        interrupted = interrupted_answers(app)
-        assert [answer["outcome"] for answer in interrupted] == ["truncated"]
-        assert interrupted[0]["text"]
-        assert interrupted[0]["error"]["message"]
+        base, *others = unfinished_answers(app)
+        assert base["text"]
+        # On a slow machine the candidate's short answer may have been under way as well.
+        for answer in (base, *others):
+            assert answer["outcome"] == "truncated"
+            assert answer["error"]["message"]
     finally:
         second.stop()
 
@@ -145,8 +147,8 @@ def stored_columns(app: RunningApp, trace_id: str) -> list[dict[str, Any]]:
     return columns
 
 
-def interrupted_answers(app: RunningApp) -> list[dict[str, Any]]:
-    """The answers of the newest turn that are no finished ones, from the records themselves."""
+def unfinished_answers(app: RunningApp) -> list[dict[str, Any]]:
+    """The answers of the newest turn that did not finish, the base's first, from the records themselves."""
     from components.storage.blobs import BlobStore
     from components.storage.database import Database, sqlite_url
     from components.storage.traces import TraceRepository
