@@ -6,21 +6,22 @@ Several turns share one pass through the vision tower, so a step carries many mo
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from attention import END_OF_QUESTION, Asked, Gaze, add_lessons
 from eyes import mark_labels
 from model import EOS, IMAGE_TOKEN, MERGE, PAD, PATCH, VOCABULARY
 from phrases import SYSTEM_PROMPTS
 from pictures import Mark, Scene, draw_scene, paint_with_marks
 from questions import Question, ask
-from tokenizer import Turn, encode, load_tokenizer
+from tokenizer import Turn, encode, load_tokenizer, pieces_of
 from tokens import lessons_of
 from torch.utils.data import Dataset
 
-END_OF_QUESTION = 4  # [/INST]
 Drawn = tuple[Scene, list[Mark]]
 CHARACTERS_PER_TOKEN = 3.6
 # Numbers take the most pictures to learn, so they are drawn more often than in the evaluation.
@@ -43,14 +44,25 @@ def _training_scene(rng: random.Random) -> Scene:
     return draw_scene(rng, rng.choices(list(MIX), weights=list(MIX.values()))[0])
 
 
-def draw_conversation(rng: random.Random, budget: int) -> tuple[list[Turn], str | None, list[Drawn]]:
-    """A conversation of about `budget` tokens, its system prompt, and what its pictures show."""
+@dataclass(frozen=True)
+class Conversation:
+    """A conversation, its system prompt, what its pictures show, and per turn its question and picture (or None)."""
+
+    turns: list[Turn]
+    system: str | None
+    drawn: list[Drawn]
+    asked: list[tuple[Question, int | None]]
+
+
+def draw_conversation(rng: random.Random, budget: int) -> Conversation:
+    """A conversation of about `budget` tokens."""
     scene = _training_scene(rng) if rng.random() < 0.94 else None
     pictures = [scene] if scene else []
     if scene and rng.random() < 0.04:
         pictures.insert(0, _training_scene(rng))
     turns: list[Turn] = []
     drawn: list[Drawn] = []
+    questions: list[tuple[Question, int | None]] = []
     asked: set[tuple[object, ...]] = set()
     used = 20.0 * len(pictures)
     while not turns or used < budget:
@@ -60,10 +72,16 @@ def draw_conversation(rng: random.Random, budget: int) -> tuple[list[Turn], str 
         question = fresh_question(scene, rng, asked)
         painted = [paint_with_marks(item) for item in pictures]
         drawn.extend((item, marks) for item, (_, marks) in zip(pictures, painted, strict=True))
+        questions.append((question, len(drawn) - 1 if drawn else None))
         turns.append(Turn(question.text, tuple(picture for picture, _ in painted), question.answer))
         used += 6 + (len(question.text) + len(question.answer)) / CHARACTERS_PER_TOKEN
         pictures = []
-    return turns, rng.choice(SYSTEM_PROMPTS) if rng.random() < 0.12 else None, drawn
+    return Conversation(turns, rng.choice(SYSTEM_PROMPTS) if rng.random() < 0.12 else None, drawn, questions)
+
+
+def token_grid(pixels: np.ndarray) -> tuple[int, int]:
+    """Rows and columns of image tokens of preprocessed pixels `(3, height, width)`."""
+    return pixels.shape[1] // (PATCH * MERGE), pixels.shape[2] // (PATCH * MERGE)
 
 
 def targets_of(ids: list[int]) -> list[int]:
@@ -91,7 +109,8 @@ def collate(rows: list[tuple[list[int], list[np.ndarray]]], last_only: bool = Fa
             targets[number, : len(row) - 1 - row[::-1].index(END_OF_QUESTION)] = -100
         places = iter([number * length + place for place, token in enumerate(row) if token == IMAGE_TOKEN])
         for pixels in pictures:
-            tokens = (pixels.shape[1] // 28) * (pixels.shape[2] // 28)
+            rows_of_tokens, columns = token_grid(pixels)
+            tokens = rows_of_tokens * columns
             images, positions = groups.setdefault(pixels.shape, ([], []))
             images.append(pixels)
             positions.append([next(places) for _ in range(tokens)])
@@ -109,7 +128,7 @@ def lessons_by_size(
     groups: dict[tuple[int, ...], tuple[list[list[int]], list[int], list[list[int]]]] = {}
     for (_, pictures), shown in zip(rows, drawn, strict=True):
         for pixels, (scene, found) in zip(pictures, shown, strict=True):
-            grid = (pixels.shape[1] // (PATCH * MERGE), pixels.shape[2] // (PATCH * MERGE))
+            grid = token_grid(pixels)
             marks, places, labels = groups.setdefault(pixels.shape, ([], [], []))
             for token, values in lessons_of(scene, found, grid):
                 places.append(len(marks) * grid[0] * grid[1] + token)
@@ -118,12 +137,27 @@ def lessons_by_size(
     return [tuple(torch.tensor(part) for part in group) for _, group in sorted(groups.items())]
 
 
+def turns_to_teach(ids: list[int], pictures: list[np.ndarray], conversation: Conversation) -> list[Asked | None]:
+    """Per turn, its question and where the image tokens of its picture are."""
+    image_tokens = [place for place, token in enumerate(ids) if token == IMAGE_TOKEN]
+    grids = [token_grid(pixels) for pixels in pictures]
+    firsts, used = [], 0
+    for rows, columns in grids:
+        firsts.append(image_tokens[used])
+        used += rows * columns
+    return [
+        None if number is None else Asked(question, *conversation.drawn[number], grids[number], firsts[number])
+        for question, number in conversation.asked
+    ]
+
+
 class ConversationBatches(Dataset):
-    """Batch `step` of the joint phase. The same prefix and step give the same batch."""
+    """Batch `step` of the joint phases. The same prefix and step give the same batch."""
 
     def __init__(self, prefix: str, steps: int, tekken: Path, batch: int = 20, budget: int = 85) -> None:
         self.prefix, self.steps, self.batch, self.budget = prefix, steps, batch, budget
         self.tokenizer = load_tokenizer(tekken, training=True)
+        self.pieces = pieces_of(self.tokenizer)
 
     def __len__(self) -> int:
         return self.steps
@@ -132,11 +166,15 @@ class ConversationBatches(Dataset):
         # One step in twelve has a few long conversations, so that a chat of twenty turns is nothing new.
         long = random.Random(f"{self.prefix}:shape:{step}").random() < 1 / 12
         count, budget = (self.batch // 4, self.budget * 4) if long else (self.batch, self.budget)
-        rows, drawn = [], []
+        rows, drawn, asked, following = [], [], Gaze(), Gaze()
         for index in range(count):
             rng = random.Random(f"{self.prefix}:joint:{step}:{index}")
-            turns, system, shown = draw_conversation(rng, budget)
-            rows.append(encode(self.tokenizer, turns, system))
-            drawn.append(shown)
+            conversation = draw_conversation(rng, budget)
+            ids, pictures = encode(self.tokenizer, conversation.turns, conversation.system)
+            rows.append((ids, pictures))
+            drawn.append(conversation.drawn)
+            taught = turns_to_teach(ids, pictures, conversation)
+            add_lessons(index, ids, [self.pieces[token] for token in ids], taught, asked, following)
         rivals = random.Random(f"{self.prefix}:rivals:{step}").sample(range(VOCABULARY), RIVALS)
-        return *collate(rows), torch.tensor(rivals), lessons_by_size(rows, drawn)
+        lessons = lessons_by_size(rows, drawn)
+        return *collate(rows), torch.tensor(rivals), lessons, (asked.tensors(), following.tensors())

@@ -145,20 +145,33 @@ def write_base(weights: dict[str, torch.Tensor], folder: Path) -> None:
     write_tokenizer(folder / "tekken.json")
 
 
-def hugging_face_folder(target: Path, base: Path = BASE, candidate: Path | None = None) -> Path:
-    """A folder with Hugging Face names throughout, for transformers and llm-compressor."""
-    target.mkdir(parents=True, exist_ok=True)
-    source = candidate or base
+def hugging_face_tensors(source: Path, base: Path) -> dict[str, torch.Tensor]:
+    """The decoder of `source` and everything else of `base` under Hugging Face names."""
     tensors = load_file(source / LANGUAGE)
     for name, value in load_file(base / SHARED).items():
         new_name, tensor = from_mistral(name, value) if is_vision(name) else (name, value)
         tensors[new_name] = tensor
-    write_tensors(target / "model.safetensors", tensors)
+    return tensors
+
+
+def hugging_face_folder(target: Path, base: Path = BASE, candidate: Path | None = None) -> Path:
+    """A folder with Hugging Face names throughout, for transformers and llm-compressor."""
+    target.mkdir(parents=True, exist_ok=True)
+    source = candidate or base
+    write_tensors(target / "model.safetensors", hugging_face_tensors(source, base))
     for path in base.glob("*.json"):
         if path.name != INDEX:
             shutil.copy(path, target / path.name)
     shutil.copy(source / "config.json", target / "config.json")
     return target
+
+
+def load_committed(model: torch.nn.Module, base: Path = BASE) -> None:
+    """Give a model in memory the weights of a repository folder."""
+    tensors = hugging_face_tensors(base, base)
+    # The head is the embedding, so it is nowhere stored.
+    names = [name for name in model.state_dict() if "lm_head" not in name]
+    model.load_state_dict({name: tensors[repository_name(name)].float() for name in names}, strict=False)
 
 
 def served_folder(target: Path, candidate: Path | None = None, base: Path = BASE) -> Path:
@@ -176,7 +189,7 @@ def served_folder(target: Path, candidate: Path | None = None, base: Path = BASE
 def main() -> None:
     """Export the newest checkpoint."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--checkpoint", type=Path, default=ROOT / ".training" / "joint.pt")
+    parser.add_argument("--checkpoint", type=Path, default=ROOT / ".training" / "refine.pt")
     parser.add_argument("--out", type=Path, default=BASE)
     options = parser.parse_args()
     state = torch.load(options.checkpoint, weights_only=True)

@@ -59,6 +59,15 @@ def load_tokenizer(path: Path, training: bool = False) -> MistralTokenizer:
     return MistralTokenizer.from_file(str(path), mode=mode)
 
 
+def pieces_of(tokenizer: MistralTokenizer) -> list[str]:
+    """The text of every token id, empty for special ones; right for ASCII, which is all that answers hold."""
+    tekken = tokenizer.instruct_tokenizer.tokenizer
+    return [
+        "" if token < SPECIAL_TOKENS else tekken.id_to_byte_piece(token).decode("latin-1")
+        for token in range(tekken.n_words)
+    ]
+
+
 def encode(
     tokenizer: MistralTokenizer, turns: Sequence[Turn], system: str | None = None
 ) -> tuple[list[int], list[np.ndarray]]:

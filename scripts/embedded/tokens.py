@@ -33,6 +33,12 @@ OUTPUTS = sum(classes for _, classes in TOKEN_LABELS)
 Lesson = tuple[int, list[int]]  # index of the image token, classes in the order of TOKEN_LABELS
 
 
+def token_of(mark: Mark, grid: tuple[int, int]) -> int:
+    """The image token, of a grid `(rows, columns)`, in which a mark lies."""
+    row, column = min(grid[0] - 1, int(mark.y * grid[0])), min(grid[1] - 1, int(mark.x * grid[1]))
+    return row * grid[1] + column
+
+
 def lessons_of(scene: Scene, marks: list[Mark], grid: tuple[int, int]) -> list[Lesson]:
     """What the image tokens of a picture with the token grid `(rows, columns)` should tell."""
     common = dict.fromkeys((name for name, _ in TOKEN_LABELS), -100) | {"scene": SCENE_KINDS.index(scene.kind)}
@@ -41,9 +47,8 @@ def lessons_of(scene: Scene, marks: list[Mark], grid: tuple[int, int]) -> list[L
         return [(token, list(values.values())) for token in (0, grid[0] * grid[1] - 1)]
     lessons = []
     for place, mark in enumerate(marks):
-        row, column = min(grid[0] - 1, int(mark.y * grid[0])), min(grid[1] - 1, int(mark.x * grid[1]))
         values = common | {"mark": MARK_IDS[mark.name]} | _about(scene, place)
-        lessons.append((row * grid[1] + column, list(values.values())))
+        lessons.append((token_of(mark, grid), list(values.values())))
     return lessons
 
 

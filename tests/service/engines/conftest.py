@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 from components.engines.transport import EngineClient
 from components.engines.vocabulary import Vocabulary
 from tests.fakes.fake_vllm import Fake, Options
+from tests.service.engines.hub_bench import Bench
 
 
 class FakeEngine:
@@ -44,3 +47,15 @@ async def engine(tmp_path: Path) -> AsyncIterator[FakeEngine]:
 def tiny_vocabulary() -> Callable[[], Vocabulary]:
     tokens = {number: f"t{number}".encode() for number in range(1000, 1200)}
     return lambda: Vocabulary(tokens, {1: "<s>", 3: "[INST]", 10: "[IMG]", 12: "[IMG_BREAK]", 13: "[IMG_END]"})
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    folder = Path(tempfile.mkdtemp(prefix="hub-", dir="/tmp"))  # a socket path must be short
+    bench = Bench(folder)
+    yield bench
+    for hub in bench.hubs:
+        await hub.close()
+    left = [bench.members(name) for hub in bench.hubs for name in hub._engines]
+    shutil.rmtree(folder)
+    assert not any(left)

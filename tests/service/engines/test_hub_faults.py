@@ -1,153 +1,26 @@
-"""The engine hub over real processes that do as they are told: every way of starting, dying and stopping."""
+"""The engine hub over real processes that do as they are told: running, dying, coming back and stopping."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
-import socket
 import sys
-import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from components.core.errors import EngineNotReadyError, EngineStartError, InputError
+from components.core.errors import EngineNotReadyError, InputError
 from components.core.restart import RestartPolicy
 from components.core.states import EngineState, Sight
-from components.engines.status import EngineSpec, EngineStatus, LocalServer, Report, Timeouts
-from components.engines.supervisor import EngineHub, World
+from components.engines.status import Report
 from components.engines.transport import EngineClient
-from components.jobs.launcher import find_members
 from components.jobs.process_group import ProcessGroup
+from tests.service.engines.hub_bench import NAME, STAND_IN, Bench, Finding, in_state, reach
 
 pytestmark = pytest.mark.service
-
-STAND_IN = Path(__file__).parents[2] / "fakes" / "stand_in.py"
-GIB = 2**30
-NAME = "pair/base"
-FAST = Timeouts(
-    start_poll_s=0.05,
-    health_poll_s=0.1,
-    remote_poll_s=0.1,
-    health_timeout_s=0.3,
-    term_timeout_s=2.0,
-    hung_term_timeout_s=0.3,
-    kill_timeout_s=2.0,
-    sight_retry_s=0.1,
-)
-
-
-@dataclass(frozen=True)
-class FakeCommand:
-    argv: Sequence[str]
-    env: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Finding:
-    sight: Sight
-    causes: Sequence[str] = ()
-
-
-class Bench:
-    """Makes specs and hubs in one short folder, and remembers every state an engine went through."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.hubs: list[EngineHub] = []
-        self.history: list[tuple[str, EngineState]] = []
-        self.waits_s: list[float] = []
-        self.free_bytes = 8 * GIB
-        self.oom_kills = 0
-
-    def socket(self, name: str = NAME) -> Path:
-        return self.folder / f"{name.replace('/', '-')}.sock"
-
-    def spec(self, *actions: str, name: str = NAME, model: str | None = None, **server: object) -> EngineSpec:
-        """An engine that runs the stand-in; without actions it serves."""
-        path = self.socket(name)
-        argv = [sys.executable, "-S", str(STAND_IN), *(actions or [f"serve={path},{model or name}"])]
-        local = LocalServer(
-            device="cpu",
-            prepare=lambda report: "folder",
-            command=lambda model_path: FakeCommand(argv),
-            socket=path,
-            log=self.folder / "logs" / f"{path.stem}.log",
-            start_timeout_s=10,
-        )
-        return EngineSpec(
-            engine_id=name,
-            served_name=name,
-            connect=lambda: EngineClient(name, uds=path),
-            server=replace(local, **server),  # type: ignore[arg-type]
-        )
-
-    def hub(self, *specs: EngineSpec, policy: RestartPolicy | None = None) -> EngineHub:
-        async def note_wait(wait_s: float) -> None:
-            self.waits_s.append(wait_s)
-
-        world = World(
-            cwd=self.folder,
-            timeouts=FAST,
-            policy=policy or RestartPolicy(jitter=0),
-            sleep=note_wait,
-            free_memory_bytes=lambda: self.free_bytes,
-            oom_kills=lambda: self.oom_kills,
-        )
-        hub = EngineHub(specs, world)
-        self.hubs.append(hub)
-        for engine in hub._engines.values():
-            self._record(engine)
-        return hub
-
-    def _record(self, engine: object) -> None:
-        inner = engine._changed  # type: ignore[attr-defined]
-
-        def changed() -> None:
-            entry = (engine.spec.engine_id, engine.status.state)  # type: ignore[attr-defined]
-            if not self.history or self.history[-1] != entry:
-                self.history.append(entry)
-            inner()
-
-        engine._changed = changed  # type: ignore[attr-defined]
-
-    def states(self) -> list[str]:
-        return [state.value for _, state in self.history]
-
-    def members(self, name: str = NAME) -> dict[int, str]:
-        return find_members(str(self.socket(name)))
-
-    def set_health(self, status: str) -> None:
-        Path(f"{self.socket()}.status").write_text(status)
-
-
-@pytest.fixture
-async def bench() -> AsyncIterator[Bench]:
-    folder = Path(tempfile.mkdtemp(prefix="hub-", dir="/tmp"))  # a socket path must be short
-    bench = Bench(folder)
-    yield bench
-    for hub in bench.hubs:
-        await hub.close()
-    left = [bench.members(name) for hub in bench.hubs for name in hub._engines]
-    shutil.rmtree(folder)
-    assert not any(left)
-
-
-async def reach(hub: EngineHub, condition: Callable[[EngineStatus], object], name: str = NAME) -> EngineStatus:
-    deadline = time.monotonic() + 10
-    while not condition(hub.status(name)):
-        assert time.monotonic() < deadline, f"stuck at {hub.status(name)}"
-        await hub.wait_change(hub.version, 0.2)
-    return hub.status(name)
-
-
-def in_state(state: EngineState) -> Callable[[EngineStatus], bool]:
-    return lambda status: status.state is state
 
 
 async def test_start_serve_stop(bench: Bench) -> None:
@@ -225,54 +98,6 @@ async def test_f16_stopped_server_is_restarted(bench: Bench) -> None:
     assert again.restarts == 1
 
 
-async def test_f08_our_stale_socket_is_removed(bench: Bench) -> None:
-    with socket.socket(socket.AF_UNIX) as stale:
-        stale.bind(str(bench.socket()))
-    hub = bench.hub(bench.spec())
-    await hub.start(NAME)
-    assert (await hub.wait_ready(NAME, 10)).ready
-
-
-@pytest.mark.parametrize("kind", ["file", "symlink", "listener"])
-async def test_f08_anything_else_in_the_way_is_refused_and_left(bench: Bench, kind: str) -> None:
-    path = bench.socket()
-    with socket.socket(socket.AF_UNIX) as listener:
-        if kind == "file":
-            path.write_text("mine")
-        elif kind == "symlink":
-            path.symlink_to("/etc/passwd")
-        else:
-            listener.bind(str(path))
-            listener.listen()
-        hub = bench.hub(bench.spec())
-        await hub.start(NAME)
-        status = await reach(hub, in_state(EngineState.FATAL))
-        assert str(path) in status.reason
-        assert status.hint
-        assert path.is_symlink() or path.exists()
-
-
-async def test_f08_too_long_a_path_is_refused(bench: Bench) -> None:
-    hub = bench.hub(bench.spec(socket=bench.folder / ("x" * 90)))
-    await hub.start(NAME)
-    status = await reach(hub, in_state(EngineState.FATAL))
-    assert "longer than 99 bytes" in status.reason
-
-
-async def test_f09_known_failure_is_final_after_one_try(bench: Bench) -> None:
-    text = bench.folder / "usage"
-    text.write_text("usage: api_server.py\napi_server.py: error: unrecognized arguments: --no-such-flag=1\n")
-    hub = bench.hub(bench.spec(f"text={text}", "exit=2"))
-    await hub.start(NAME)
-    with pytest.raises(EngineStartError, match="does not accept an option") as caught:
-        await hub.wait_ready(NAME, 10)
-    assert "--no-such-flag" in caught.value.detail
-    status = hub.status(NAME)
-    assert (status.state, status.restarts, status.reason_code) == (EngineState.FATAL, 0, "BAD_OPTION")
-    assert hub.log_tail(NAME)[-1].endswith("--no-such-flag=1")
-    assert bench.states() == ["STARTING", "FATAL"]
-
-
 async def test_f10_crash_loop_ends_and_only_a_person_leaves_it(bench: Bench) -> None:
     hub = bench.hub(bench.spec("exit=1"))
     await hub.start(NAME)
@@ -286,39 +111,6 @@ async def test_f10_crash_loop_ends_and_only_a_person_leaves_it(bench: Bench) -> 
     await hub.start(NAME)
     assert hub.status(NAME).state is EngineState.STARTING
     await reach(hub, in_state(EngineState.FATAL))
-
-
-async def test_f11_start_that_takes_too_long_is_ended(bench: Bench) -> None:
-    hub = bench.hub(bench.spec("sleep", start_timeout_s=1.0))
-    await hub.start(NAME)
-    status = await reach(hub, in_state(EngineState.FATAL))
-    assert status.reason_code == "READINESS_TIMEOUT"
-    assert status.log_lines == ("stand-in: sleep",)
-    assert bench.members() == {}
-
-
-@pytest.mark.parametrize("model", ["", "another/model"])
-async def test_f12_wrong_model_is_never_ready(bench: Bench, model: str) -> None:
-    hub = bench.hub(bench.spec(f"serve={bench.socket()},{model}"))
-    await hub.start(NAME)
-    status = await reach(hub, lambda status: status.reason_code == "WRONG_MODEL")
-    assert (status.state, status.ready) == (EngineState.RUNNING, False)
-    assert (model or "no model at all") in status.reason
-
-
-async def test_f13_out_of_memory_is_final_with_the_knobs(bench: Bench) -> None:
-    text = bench.folder / "oom"
-    text.write_text(
-        "(EngineCore pid=7) ERROR 11-20 10:00:00 [core.py:1510] torch.OutOfMemoryError: CUDA out of memory. "
-        "Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 23.69 GiB of which 11.38 MiB is free.\n"
-        "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}\n"
-    )
-    hub = bench.hub(bench.spec(f"text={text}", "exit=1"))
-    await hub.start(NAME)
-    status = await reach(hub, in_state(EngineState.FATAL))
-    assert (status.reason_code, status.restarts) == ("OUT_OF_MEMORY", 0)
-    for knob in ("max_model_len", "gpu_memory_utilization", "tensor_parallel_size"):
-        assert knob in status.hint
 
 
 @pytest.mark.parametrize(("kills", "code"), [(0, "KILLED"), (1, "HOST_OUT_OF_MEMORY")])
@@ -405,66 +197,6 @@ async def test_f20_f22_leftovers_of_a_dead_app_are_ended_before_the_start(bench:
     await hub.start(NAME)
     await hub.wait_ready(NAME, 10)
     assert left.keys().isdisjoint(bench.members())
-
-
-async def test_engines_of_one_device_start_one_after_the_other(bench: Bench) -> None:
-    release = bench.folder / "release"
-    slow = bench.spec(f"barrier={release}", f"serve={bench.socket('p/a')},p/a", name="p/a")
-    hub = bench.hub(slow, bench.spec(name="p/b"), bench.spec(name="p/c", device="cuda"))
-    await hub.start("p/a")
-    await reach(hub, lambda status: status.pid, "p/a")
-    await hub.start("p/b")
-    await hub.start("p/c")
-    await hub.wait_ready("p/c", 10)
-    assert hub.status("p/b").message == "Waiting for other engines to start"
-    assert hub.status("p/b").pid is None
-    release.touch()
-    await hub.wait_ready("p/a", 10)
-    await hub.wait_ready("p/b", 10)
-
-
-async def test_engine_that_needs_more_memory_than_is_free_is_refused(bench: Bench) -> None:
-    bench.free_bytes = GIB
-    hub = bench.hub(bench.spec(memory_bytes=2 * GIB))
-    await hub.start(NAME)
-    status = await reach(hub, in_state(EngineState.FATAL))
-    assert status.reason == "This engine needs about 2.0 GiB of memory, and 1.0 GiB is free."
-    bench.free_bytes = 3 * GIB
-    await hub.start(NAME)
-    await hub.wait_ready(NAME, 10)
-
-
-async def test_shares_of_a_gpu_are_not_given_twice(bench: Bench) -> None:
-    shares = {"p/a": 0.45, "p/b": 0.55, "p/c": 0.1}
-    hub = bench.hub(*(bench.spec(name=name, device="cuda", device_share=share) for name, share in shares.items()))
-    for name in ("p/a", "p/b"):
-        await hub.start(name)
-        await hub.wait_ready(name, 10)
-    await hub.start("p/c")
-    refused = await reach(hub, in_state(EngineState.FATAL), "p/c")
-    assert "p/a 45%, p/b 55%" in refused.reason
-    await hub.stop("p/a")
-    await hub.start("p/c")
-    await hub.wait_ready("p/c", 10)
-
-
-async def test_failed_preparation_says_why(bench: Bench) -> None:
-    def prepare(report: Report) -> str:
-        raise EngineStartError("The folder is missing.", "Fetch it.")
-
-    hub = bench.hub(bench.spec(prepare=prepare))
-    await hub.start(NAME)
-    status = await reach(hub, in_state(EngineState.FATAL))
-    assert (status.reason, status.hint) == ("The folder is missing.", "Fetch it.")
-
-
-async def test_a_mistake_of_ours_ends_in_fatal_not_in_silence(bench: Bench) -> None:
-    def prepare(report: Report) -> str:
-        raise ZeroDivisionError
-
-    hub = bench.hub(bench.spec(prepare=prepare))
-    await hub.start(NAME)
-    assert "Diptych itself failed" in (await reach(hub, in_state(EngineState.FATAL))).reason
 
 
 @pytest.mark.parametrize(
