@@ -32,7 +32,10 @@ from components.services import Services, build_services  # noqa: E402
 from components.settings import Settings  # noqa: E402
 
 PORT = 7899
-LONG_PROMPTS = ("Describe the picture.", "Describe the image in one sentence.", "What is in this picture?")
+PROMPTS = ("Describe the picture.", "Describe the image in one sentence.", "What is in this picture?")
+# A model that learnt short answers is kept talking: as hot as it goes, with a seed, so that both ways get the same
+# answers. Of twenty tokens a fixed cost of some ms would look like a cost per token.
+LONG_ANSWERS: dict[str, Any] = {"temperature": 2.0, "seed": 5}
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,9 @@ class Bench:
         asks = [d for name in names for d in config["dependencies"] if name in d["targets"]]
         values = {c["id"]: c["props"].get("value") for c in config["components"]}
         labels = {c["id"]: c["props"].get("label") for c in config["components"]}
-        inputs = [self.max_tokens if labels[i] == "Max tokens" else values[i] for i in asks[0]["inputs"]]
+        chosen = {"Max tokens": self.max_tokens, "Temperature": LONG_ANSWERS["temperature"]}
+        chosen["Seed"] = str(LONG_ANSWERS["seed"])
+        inputs = [chosen.get(labels[i], values[i]) for i in asks[0]["inputs"]]
         image = self.image.sha256 if self.image else None
         return {
             "mode": "page", "url": f"http://127.0.0.1:{PORT}/", "functions": [d["id"] for d in asks],
@@ -68,7 +73,7 @@ class Bench:
         return {"mode": "direct", "engines": engines, "bodies": bodies}
 
     def _body(self, engine_id: str, prompt: str) -> dict[str, Any]:
-        sampling = self.services.pair.sampling.model_copy(update={"max_tokens": self.max_tokens})
+        sampling = self.services.pair.sampling.model_copy(update={"max_tokens": self.max_tokens, **LONG_ANSWERS})
         images = (self.image,) if self.image else ()
         ask = Ask(key="0" * 16, prompt=prompt, images=images, columns=(ColumnRequest(position=0, engine_id=engine_id),))
         messages = messages_for(ask, (), (), self.services.turns.data_url)
@@ -83,6 +88,8 @@ async def run_client(job: dict[str, Any]) -> dict[str, Any]:
         sys.executable, script, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
     )
     output, _ = await process.communicate(json.dumps(job).encode())
+    if process.returncode:
+        raise SystemExit(f"bench_client.py ended with {process.returncode}; what it said stands above")
     return json.loads(output)
 
 
@@ -101,7 +108,7 @@ def figures(results: list[dict[str, Any]]) -> dict[str, float]:
 
 async def compare(bench: Bench, config: dict[str, Any], users: int, rounds: int) -> bool:
     """Alternate both modes, print their figures and ratios; whether the targets are met."""
-    prompts = list(LONG_PROMPTS)
+    prompts = list(PROMPTS)
     jobs = {"direct": bench.direct_job(prompts), "page": bench.page_job(config, prompts)}
     results: dict[str, list[dict[str, Any]]] = {"direct": [], "page": []}
     for number in range(rounds + 1):

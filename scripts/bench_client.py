@@ -16,6 +16,9 @@ from typing import Any
 
 import httpx
 
+# Servers close idle connections after five seconds, which httpx may notice too late: every request gets its own,
+# as in the app.
+_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=0)
 _NOTHING: dict[str, Any] = {"ttft_ms": None, "tokens": 0, "seconds": 0.0, "error": None}
 
 
@@ -119,15 +122,13 @@ async def run(job: dict[str, Any]) -> dict[str, Any]:
     timeout = httpx.Timeout(300.0)
     started = time.perf_counter()
     if job["mode"] == "page":
-        async with httpx.AsyncClient(
-            base_url=job["url"], timeout=timeout, limits=httpx.Limits(max_connections=None)
-        ) as http:
+        async with httpx.AsyncClient(base_url=job["url"], timeout=timeout, limits=_LIMITS) as http:
             users = [_user([page_turn(http, job, p, i) for p, i in job["prompts"]]) for _ in range(job["users"])]
             columns = await asyncio.gather(*users)
     else:
         clients = [
             httpx.AsyncClient(
-                transport=httpx.AsyncHTTPTransport(uds=engine["uds"]),
+                transport=httpx.AsyncHTTPTransport(uds=engine["uds"], limits=_LIMITS),
                 base_url="http://engine",
                 timeout=timeout,
                 headers={"Authorization": f"Bearer {engine['key']}"},

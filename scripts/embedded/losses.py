@@ -12,7 +12,7 @@ from tokens import TokensHead
 
 MARKS_SHARE = 0.3
 TOLD_SHARE = 0.1
-GAZE_SHARE = 0.1
+GAZE_SHARE = 0.5
 # Fresh classifiers learn on features as they are before they may change them.
 HEADS_ALONE_STEPS = 200
 Facts = dict[str, float]
