@@ -14,16 +14,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
-from model import EOS
+from model import EOS, HIDDEN
 from pictures import PLACES, Mark, Scene
 from questions import Question, article
 from tokens import token_of
+from torch import nn
+from torch.nn import functional
 
 if TYPE_CHECKING:
     from transformers import Mistral3ForConditionalGeneration
 
 END_OF_QUESTION = 4  # [/INST]
 ASKED_LAYER, NEXT_LAYER, HEAD = 2, 3, 0
+MOST_SHAPES = 4
 FLOOR = 1e-9
 Span = tuple[str, list[int]]  # words of an answer, and the shapes they speak of
 
@@ -148,14 +151,22 @@ def _spoken_of(turn: Asked, start: int, pieces: list[str]) -> Iterator[tuple[int
 
 @contextmanager
 def watched(model: Mistral3ForConditionalGeneration, seen: dict[int, torch.Tensor]) -> Iterator[None]:
-    """Keep the attention `(rows, positions, keys)` of the taught heads in `seen`; needs eager attention."""
-    hooks = []
+    """Keep the attention `(rows, positions, keys)` of the taught heads in `seen`; needs eager attention.
+
+    Under -1 it keeps the hidden states `(rows, positions, hidden)` behind the first of the two layers.
+    """
+    layers = model.model.language_model.layers
+
+    def keep_states(_module: object, _inputs: object, output: torch.Tensor) -> None:
+        seen[-1] = output
+
+    hooks = [layers[ASKED_LAYER].register_forward_hook(keep_states)]
     for layer in (ASKED_LAYER, NEXT_LAYER):
 
         def keep(_module: object, _inputs: object, output: tuple[torch.Tensor, ...], layer: int = layer) -> None:
             seen[layer] = output[1][:, HEAD]
 
-        hooks.append(model.model.language_model.layers[layer].self_attn.register_forward_hook(keep))
+        hooks.append(layers[layer].self_attn.register_forward_hook(keep))
     try:
         yield
     finally:
@@ -171,3 +182,24 @@ def gaze_loss(attention: torch.Tensor, lesson: tuple[torch.Tensor, torch.Tensor]
     found = attention[rows, positions, keys].float().clamp_min(FLOOR)
     # Each position's weights add up to one, so their sum counts positions.
     return (weights * (weights.log() - found.log())).sum() / weights.sum()
+
+
+class CountHead(nn.Module):
+    """Reads from the hidden states behind the first taught head how many shapes the question is about.
+
+    Singular or plural, "is" or "are", one or two: most of what was still wrong hung on that number being known early.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads = nn.Sequential(nn.RMSNorm(HIDDEN), nn.Linear(HIDDEN, MOST_SHAPES + 1))
+
+    def loss(self, states: torch.Tensor, lesson: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, float]:
+        """Mean cross-entropy over the taught positions of `(rows, positions, hidden)`, and the share read right."""
+        (rows, positions, _), weights = lesson
+        if not len(weights):
+            return states.new_zeros(()), 1.0
+        places, keys = torch.unique(rows * states.shape[1] + positions, return_counts=True)
+        goal = (keys - 1).clamp_max(MOST_SHAPES)  # one key is the beginning of the text
+        logits = self.heads(states.flatten(0, 1)[places])
+        return functional.cross_entropy(logits, goal), (logits.argmax(-1) == goal).float().mean().item()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from attention import ASKED_LAYER, NEXT_LAYER, gaze_loss, watched
+from attention import ASKED_LAYER, NEXT_LAYER, CountHead, gaze_loss, watched
 from eyes import mark_loss
 from model import EyesHead, answer_loss, look, project
 from tokens import TokensHead
@@ -13,6 +13,7 @@ from tokens import TokensHead
 MARKS_SHARE = 0.3
 TOLD_SHARE = 0.1
 GAZE_SHARE = 0.5
+COUNT_SHARE = 0.2
 # Fresh classifiers learn on features as they are before they may change them.
 HEADS_ALONE_STEPS = 200
 Facts = dict[str, float]
@@ -49,7 +50,11 @@ class ConversationLoss:
 
 
 class GazingLoss(ConversationLoss):
-    """The same in bfloat16 products, and with the lessons of two attention heads."""
+    """The same in bfloat16 products, and with the lessons of two attention heads and of what they found."""
+
+    def __init__(self, model: torch.nn.Module, head: EyesHead, tokens_head: TokensHead, count_head: CountHead) -> None:
+        super().__init__(model, head, tokens_head)
+        self.count_head = count_head
 
     def __call__(self, batch: Any, step: int) -> tuple[torch.Tensor, Facts]:
         """The loss of a step and what the log says of it."""
@@ -60,7 +65,8 @@ class GazingLoss(ConversationLoss):
             gaze = gaze_loss(attention[layer], lesson)
             facts[name] = gaze.item()
             loss = loss + GAZE_SHARE * gaze
-        return loss, facts
+        counted, facts["counted"] = self.count_head.loss(attention[-1].float(), batch[-1][0])
+        return loss + COUNT_SHARE * counted, facts
 
     def lessons_loss(
         self, seen: list[torch.Tensor], tokens: list[torch.Tensor], lessons: list[Any], facts: Facts, step: int

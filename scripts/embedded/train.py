@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from attention import CountHead
 from conversations import ConversationBatches
 from export import load_committed
 from eyes import GRIDS, MARKS, OUTPUTS, EyesBatches, eyes_loss
@@ -279,13 +280,19 @@ def _train_on_conversations(
     rates = [(share * plan.rate, module) for share, module in modules]
     groups = [{"params": list(module.parameters()), "lr": rate, "peak": rate} for rate, module in rates]
     optimizers = [torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.0, fused=True)]
-    loss_of = GazingLoss(*parts) if gaze else ConversationLoss(*parts)
+    modules_by_key = {"model": model, "head": head, "tokens": tokens_head}
+    loss_of = ConversationLoss(*parts)
+    if gaze:
+        counts = CountHead()
+        loss_of = GazingLoss(*parts, counts)
+        modules_by_key["counts"] = counts
+        rate = {"params": list(counts.parameters()), "lr": plan.rate, "peak": plan.rate}
+        optimizers.append(torch.optim.AdamW([rate], betas=(0.9, 0.98), weight_decay=0.0, fused=True))
 
     def evaluate() -> dict[str, float]:
         return shares(teacher_forced(model, tekken, 384, first=100_000))
 
     dataset = ConversationBatches("refine" if gaze else "train", plan.steps, tekken)
-    modules_by_key = {"model": model, "head": head, "tokens": tokens_head}
     Phase(name, plan, modules_by_key, optimizers, dataset, loss_of, evaluate, work).run()
 
 
