@@ -59,8 +59,8 @@ def calibration(tekken: Path) -> list[dict[str, torch.Tensor]]:
     samples = []
     for index in range(CALIBRATION_CONVERSATIONS):
         rng = random.Random(f"calibration:{index}")
-        turns, system, _ = draw_conversation(rng, 200)
-        ids, pictures = encode(tokenizer, turns, system)
+        conversation = draw_conversation(rng, 200)
+        ids, pictures = encode(tokenizer, conversation.turns, conversation.system)
         sample = {"input_ids": torch.tensor([ids]), "attention_mask": torch.ones(1, len(ids), dtype=torch.long)}
         # One picture size per sample: transformers wants the pictures of a sample in one tensor.
         if pictures and len({picture.shape for picture in pictures}) == 1:

@@ -29,7 +29,8 @@ def tekken(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_served_prompt_is_the_beginning_of_the_training_row(tekken: Path) -> None:
     training, serving = load_tokenizer(tekken, training=True), load_tokenizer(tekken)
     for seed in range(5):
-        turns, system, _ = draw_conversation(random.Random(f"prefix:{seed}"), 140)
+        drawn = draw_conversation(random.Random(f"prefix:{seed}"), 140)
+        turns, system = drawn.turns, drawn.system
         whole, _ = encode(training, turns, system)
         for count in range(1, len(turns) + 1):
             part, _ = encode(serving, [*turns[: count - 1], replace(turns[count - 1], answer=None)], system)
@@ -38,8 +39,9 @@ def test_a_served_prompt_is_the_beginning_of_the_training_row(tekken: Path) -> N
 
 def test_targets_are_the_answers_and_their_ends(tekken: Path) -> None:
     tokenizer = load_tokenizer(tekken, training=True)
-    turns, system, _ = draw_conversation(random.Random("targets"), 140)
-    ids, _ = encode(tokenizer, turns, system)
+    drawn = draw_conversation(random.Random("targets"), 140)
+    turns = drawn.turns
+    ids, _ = encode(tokenizer, turns, drawn.system)
     targets = [token for token in targets_of(ids) if token >= 0]
     assert targets.count(EOS) == len(turns)
     answers = "".join(turn.answer or "" for turn in turns)
@@ -50,8 +52,8 @@ def test_image_places_match_the_pictures(tekken: Path) -> None:
     tokenizer = load_tokenizer(tekken, training=True)
     rows = []
     for seed in range(6):
-        turns, system, _ = draw_conversation(random.Random(f"places:{seed}"), 100)
-        rows.append(encode(tokenizer, turns, system))
+        drawn = draw_conversation(random.Random(f"places:{seed}"), 100)
+        rows.append(encode(tokenizer, drawn.turns, drawn.system))
     ids, targets, pictures = collate(rows, last_only=True)
     flat = ids.flatten()
     assert all(bool((flat[places] == IMAGE_TOKEN).all()) for _, places in pictures)
