@@ -1,9 +1,10 @@
-"""Where the language model should look while it answers about shapes: lessons for two attention heads.
+"""Where the language model should look while it answers: lessons for two attention heads.
 
 Learnt from answers alone, "find what the question names" is a plateau: after 2,000 steps the model described four
 shapes in order but could not say where the red one is. So one head is shown, during all of an answer, what the question
 is about (nothing in the picture: the beginning of the text, which so becomes the measure for counting), and a later one
-the shape that the next word speaks of. Both are ordinary heads: nothing of this is left in the served model.
+the shape, character or bar that the next word speaks of. Both are ordinary heads: nothing of this is left in the served
+model.
 """
 
 from __future__ import annotations
@@ -60,7 +61,9 @@ _SUBJECTS: dict[str, tuple[str, ...]] = {
 
 
 def spans_of(scene: Scene, question: Question) -> list[Span]:
-    """The parts of the answer, in order, each with the shapes it speaks of."""
+    """The parts of the answer, in order, each with the shapes, characters or bars it speaks of."""
+    if not scene.shapes:
+        return _spans_of_text(scene, question) if scene.text else _spans_of_bars(scene, question)
     asked = asked_about(scene, question) or []
     shapes = scene.shapes
     if question.kind == "describe":
@@ -76,6 +79,19 @@ def spans_of(scene: Scene, question: Question) -> list[Span]:
         kinds = dict.fromkeys(shapes[n].kind for n in asked)
         return [(kind, [n for n in asked if shapes[n].kind == kind]) for kind in kinds]
     return []
+
+
+def _spans_of_text(scene: Scene, question: Question) -> list[Span]:
+    if scene.text not in question.answer:
+        return []
+    return [(character, [n]) for n, character in enumerate(scene.text)]
+
+
+def _spans_of_bars(scene: Scene, question: Question) -> list[Span]:
+    if question.kind not in ("describe", "tallest", "shortest") or not scene.bars:
+        return []
+    named = [(question.answer.find(f" {bar.colour}"), bar.colour, n) for n, bar in enumerate(scene.bars)]
+    return [(colour, [n]) for place, colour, n in sorted(named) if place >= 0]
 
 
 @dataclass
@@ -117,12 +133,12 @@ def add_lessons(
     """The lessons of one conversation; `pieces` are the texts of its tokens, and None a turn that teaches nothing."""
     starts = [place for place, token in enumerate(ids) if token == END_OF_QUESTION]
     for start, turn in zip(starts, turns, strict=True):
-        asked = asked_about(turn.scene, turn.question) if turn else None
-        if turn is None or asked is None:
+        if turn is None:
             continue
+        asked = asked_about(turn.scene, turn.question)
         tokens = [turn.first_token + _steps_to(token_of(mark, turn.grid), turn.grid[1]) for mark in turn.marks]
         end = ids.index(EOS, start)
-        for position in range(start, end):
+        for position in range(start, end) if asked is not None else ():
             gazes.add(row, position, [0, *(tokens[n] for n in asked)])
         for position, shapes in _spoken_of(turn, start, pieces[start + 1 : end]):
             nexts.add(row, position, [tokens[n] for n in shapes])
@@ -134,19 +150,20 @@ def _steps_to(token: int, columns: int) -> int:
 
 
 def _spoken_of(turn: Asked, start: int, pieces: list[str]) -> Iterator[tuple[int, list[int]]]:
-    """Positions whose next token lies in a span, with the span's shapes."""
+    """Positions whose next token lies in spans, with what these speak of."""
     answer, place, bounds = "".join(pieces), 0, []
+    if turn.scene.text and turn.scene.text in answer:
+        place = answer.rindex(turn.scene.text)  # a short word's letters stand elsewhere in the answer too
     for words, shapes in spans_of(turn.scene, turn.question):
         begin = answer.index(words, place)
         place = begin + len(words)
         bounds.append((begin, place, shapes))
     reached = 0
     for number, piece in enumerate(pieces):
-        reached += len(piece)
-        # A token belongs to where it ends: most begin with the blank before their word.
-        for begin, end, shapes in bounds:
-            if begin < reached <= end:
-                yield start + number, shapes
+        first, reached = reached, reached + len(piece)
+        shapes = [shape for begin, end, found in bounds if begin < reached and end > first for shape in found]
+        if shapes:
+            yield start + number, shapes
 
 
 @contextmanager

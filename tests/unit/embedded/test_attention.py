@@ -14,7 +14,7 @@ import torch
 from attention import asked_about, gaze_loss, spans_of
 from conversations import ConversationBatches
 from model import IMAGE_TOKEN
-from pictures import Scene, Shape
+from pictures import Bar, Scene, Shape
 from questions import Question, answer_to
 from tokenizer import write_tokenizer
 
@@ -50,6 +50,17 @@ def test_spans_stand_in_the_answer_in_order() -> None:
         for words, _ in spans_of(SCENE, asked):
             place = asked.answer.index(words, place) + len(words)
     assert spans_of(SCENE, question("colour_of", "circle")) == [("red", [0]), ("blue", [2])]
+
+
+def test_spans_of_characters_and_bars() -> None:
+    number = Scene("number", 112, 112, 1, text="733")
+    asked = Question("number", "", answer_to(number, "number"))
+    assert spans_of(number, asked) == [("7", [0]), ("3", [1]), ("3", [2])]
+    assert spans_of(number, Question("word", "", answer_to(number, "word"))) == []
+    chart = Scene("bars", 112, 112, 1, bars=(Bar("red", 0.3), Bar("blue", 0.9)))
+    assert spans_of(chart, Question("tallest", "", answer_to(chart, "tallest"))) == [("blue", [1])]
+    described = Question("describe", "", answer_to(chart, "describe"))
+    assert spans_of(chart, described) == [("red", [0]), ("blue", [1])]
 
 
 def test_lessons_of_a_batch(tmp_path: Path) -> None:
