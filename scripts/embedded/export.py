@@ -189,11 +189,11 @@ def served_folder(target: Path, candidate: Path | None = None, base: Path = BASE
 def main() -> None:
     """Export the newest checkpoint."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--checkpoint", type=Path, default=ROOT / ".training" / "refine.pt")
+    parser.add_argument("--checkpoint", type=Path, default=ROOT / ".training" / "settle.pt")
     parser.add_argument("--out", type=Path, default=BASE)
     options = parser.parse_args()
     state = torch.load(options.checkpoint, weights_only=True)
-    write_base(state["model"], options.out)
+    write_base(state.get("mean", state["model"]), options.out)
     print(f"step {state['step']} → {options.out}")
 
 
