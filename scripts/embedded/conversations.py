@@ -27,13 +27,19 @@ CHARACTERS_PER_TOKEN = 3.6
 # Numbers take the most pictures to learn, so they are drawn more often than in the evaluation.
 MIX = {"shapes": 38, "number": 24, "word": 16, "bars": 16, "plain": 6}
 RIVALS = 1024
+# Questions about shapes that are learnt last; in training a third of those about shapes is drawn from these.
+HARD = {"place": 1.0, "how_many_colour": 1.0, "which_shape": 1.0, "colour": 0.7, "colour_of": 0.7, "how_many_kind": 0.4}
+HARD_SHARE = 0.35
 Batch = tuple[torch.Tensor, torch.Tensor, list[tuple[torch.Tensor, torch.Tensor]]]
 
 
-def fresh_question(scene: Scene | None, rng: random.Random, asked: set[tuple[object, ...]]) -> Question:
+def fresh_question(
+    scene: Scene | None, rng: random.Random, asked: set[tuple[object, ...]], hard_share: float = 0.0
+) -> Question:
     """A question not yet asked of this picture: a repeated one could be answered by copying."""
     for _ in range(8):
-        question = ask(scene, rng)
+        hard = hard_share and scene and scene.shapes and rng.random() < hard_share
+        question = ask(scene, rng, rng.choices(list(HARD), weights=list(HARD.values()))[0] if hard else None)
         if question.kind == "outside" or (question.kind, question.subject) not in asked:
             break
     asked.add((question.kind, question.subject))
@@ -69,7 +75,7 @@ def draw_conversation(rng: random.Random, budget: int) -> Conversation:
         if turns and rng.random() < 0.06:
             scene = _training_scene(rng)
             pictures, asked, used = [scene], set(), used + 20
-        question = fresh_question(scene, rng, asked)
+        question = fresh_question(scene, rng, asked, HARD_SHARE)
         painted = [paint_with_marks(item) for item in pictures]
         drawn.extend((item, marks) for item, (_, marks) in zip(pictures, painted, strict=True))
         questions.append((question, len(drawn) - 1 if drawn else None))

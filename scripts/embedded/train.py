@@ -79,7 +79,7 @@ PLANS = {
     "joint": Plan(steps=2000, matrix_rate=0.0, rate=1.2e-3, vision_share=0.2, warm_up=100, fall=1700, zero_at=2000),
     # What was run fell towards 11,000 (fall=10500) until step 8,877, then like this; see docs/embedded.md.
     "refine": Plan(steps=13000, matrix_rate=0.0, rate=1e-3, vision_share=0.3, warm_up=200, fall=18700, zero_at=13000),
-    "settle": Plan(steps=1500, matrix_rate=0.0, rate=1.5e-4, vision_share=0.3, warm_up=50, fall=1000, zero_at=1900),
+    "settle": Plan(steps=2100, matrix_rate=0.0, rate=1.5e-4, vision_share=0.3, warm_up=50, fall=1200, zero_at=2400),
 }
 
 
