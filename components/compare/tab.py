@@ -126,10 +126,8 @@ def _wire_columns(parts: CompareParts, handlers: CompareHandlers, access: Access
 
     boxes = [column.box for column in parts.columns]
     outputs = [parts.count, parts.add, parts.remove, *boxes]
-    # Quick clicks all count, one after the other: each reads the number that the one before left.
-    in_turn: dict[str, Any] = {"trigger_mode": "multiple", "concurrency_limit": 1, "concurrency_id": "columns"}
-    parts.add.click(set_count(1), parts.count, outputs, **in_turn, **_QUIET)
-    parts.remove.click(set_count(-1), parts.count, outputs, **in_turn, **_QUIET)
+    parts.add.click(set_count(1), parts.count, outputs, queue=False, **_QUIET)
+    parts.remove.click(set_count(-1), parts.count, outputs, queue=False, **_QUIET)
 
 
 def _wire_engine(position: int, column: ColumnParts, handlers: CompareHandlers, access: Access) -> None:

@@ -16,7 +16,8 @@ def timing_from_arrivals(arrivals_ms: Sequence[float], end_ms: float | None) -> 
 
     Returns:
         TTFT = first arrival; TPOT = (last - first) / (n - 1), the first token excluded; E2EL = end;
-        ``output_tokens_per_s`` = 1000 / TPOT, the decode speed. None where it is not defined (n = 0, n = 1).
+        ``output_tokens_per_s`` = 1000 / TPOT, the decode speed. None where it is not defined (n = 0, n = 1) or was not
+        seen: tokens that all came in one piece say nothing about the time between them.
 
     Source:
         vllm/benchmarks/serve.py (TPOT excludes the first token).
@@ -24,10 +25,10 @@ def timing_from_arrivals(arrivals_ms: Sequence[float], end_ms: float | None) -> 
     if not arrivals_ms:
         return Timing(e2el_ms=end_ms)
     first, last, count = arrivals_ms[0], arrivals_ms[-1], len(arrivals_ms)
-    tpot = (last - first) / (count - 1) if count > 1 else None
+    tpot = (last - first) / (count - 1) if count > 1 and last > first else None
     return Timing(
         ttft_ms=first,
         tpot_ms=tpot,
         e2el_ms=end_ms,
-        output_tokens_per_s=1000.0 / tpot if tpot else None,
+        output_tokens_per_s=None if tpot is None else 1000.0 / tpot,
     )

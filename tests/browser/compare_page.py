@@ -145,6 +145,19 @@ class ComparePage:
         self.choose_engine(0, "Scripted base")
         self.choose_engine(1, "Scripted slow")
 
+    def set_own(self, position: int, **values: str) -> None:
+        """Fill in a column's own parameters, by label with underscores for blanks."""
+        own = self.column(position).locator(".dt-own")
+        own.get_by_role("button", name="Own parameters").click()
+        for label, value in values.items():
+            field = own.get_by_label(label.replace("_", " "))
+            expect(field).to_be_visible()
+            # Gradio mounts the fields when they are first shown; on a busy machine what is typed at once gets lost.
+            self.page.wait_for_timeout(800)
+            field.fill(value)
+            field.blur()
+        self.page.wait_for_timeout(500)
+
     def open_settings(self) -> Locator:
         settings = self.page.locator("#dt-settings")
         if not settings.get_by_label("Top-p").first.is_visible():

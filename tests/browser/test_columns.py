@@ -131,10 +131,7 @@ def test_up_to_four_columns_and_the_same_engine_twice(compare: ComparePage) -> N
 
 def test_own_parameters_of_a_column_raise_an_alarm(compare: ComparePage) -> None:
     compare.choose_scripted()
-    own = compare.column(1).locator(".dt-own")
-    own.get_by_role("button", name="Own parameters").click()
-    own.get_by_label("Max tokens").fill("3")
-    own.get_by_label("Temperature").fill("0.7")
+    compare.set_own(1, Max_tokens="3", Temperature="0.7")
     compare.ask("Count up.")
     assert len(compare.answer(1).split()) == 3
     assert "temperature 0.7 · top-p 1 · at most 3 tokens" in compare.stats(1)
@@ -144,9 +141,7 @@ def test_own_parameters_of_a_column_raise_an_alarm(compare: ComparePage) -> None
 
 
 def test_a_bad_own_parameter_is_named_and_nothing_is_lost(compare: ComparePage) -> None:
-    own = compare.column(1).locator(".dt-own")
-    own.get_by_role("button", name="Own parameters").click()
-    own.get_by_label("Temperature").fill("hot")
+    compare.set_own(1, Temperature="hot")
     compare.send("Is it hot?")
     expect(compare.trouble).to_contain_text("temperature is not acceptable")
     expect(compare.trouble).to_contain_text("Accepted: 0 to 2.")

@@ -100,11 +100,7 @@ def test_f38_hostile_file_names_are_text(compare: ComparePage) -> None:
 
 
 def test_f38_a_hostile_refusal_is_text(compare: ComparePage) -> None:
-    own = compare.column(0).locator(".dt-own")
-    own.get_by_role("button", name="Own parameters").click()
-    own.get_by_label("Seed").fill(HOSTILE_LINES[0])
-    own.get_by_label("Seed").blur()
-    compare.page.wait_for_timeout(500)
+    compare.set_own(0, Seed=HOSTILE_LINES[0])
     compare.send("Hello")
     expect(compare.trouble).to_contain_text("seed is not acceptable")
     assert_not_fooled(compare.page)
