@@ -261,10 +261,7 @@ def test_the_system_prompt_and_stop_strings_reach_the_engine(compare: ComparePag
 def test_real_engines_are_stopped_in_mid_answer(compare: ComparePage) -> None:
     # As hot as it goes, a model that learned short answers rambles on; which seeds do that is the weights' matter.
     for position in (0, 1):
-        own = compare.column(position).locator(".dt-own")
-        own.get_by_role("button", name="Own parameters").click()
-        own.get_by_label("Temperature").fill("2")
-        own.get_by_label("Max tokens").fill("1800")
+        compare.set_own(position, Temperature="2", Max_tokens="1800")
     for seed in range(8):
         for position in (0, 1):
             compare.column(position).locator(".dt-own").get_by_label("Seed").fill(str(seed))
