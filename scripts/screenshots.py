@@ -14,6 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import httpx
 from get_browser import find_browser
 from gradio_client import Client
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -45,7 +46,7 @@ def wait_until_ready(url: str, engines: int) -> None:
             client = client or Client(url, verbose=False)
             if sum(m["ready"] for m in client.predict(api_name="/models")) >= engines:
                 return
-        except (OSError, ValueError):
+        except (OSError, ValueError, httpx.TransportError):
             client = None
         time.sleep(1.0)
     raise SystemExit("The engines did not become ready.")
