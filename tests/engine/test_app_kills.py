@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.noise import NOISE
 from tests.running_app import EMBEDDED, RunningApp, new_state_dir, wait_until
 
 pytestmark = [
@@ -25,7 +26,7 @@ pytestmark = [
 
 BASE, CANDIDATE = "embedded/base", "embedded/w4a16"
 PROMPT = "What can you answer questions about?"
-# As hot as it goes, the model rambles on: the only way to a long answer of one that learned short ones.
+# As hot as it goes and asked noise, the model rambles on: the only way to a long answer of one that learned short ones.
 RAMBLING = {"temperature": 2.0, "max_tokens": 1800}
 LONG_TOKENS = 400
 DEATH_LIMIT_S = 10.0
@@ -47,7 +48,7 @@ def rambling(app: RunningApp) -> dict[str, Any]:
     """Options with which the base talks for long: sampling is seeded, so a seed that worked works again."""
     for seed in range(1, 21):
         options = {**RAMBLING, "seed": seed}
-        (column,) = app.call("compare", PROMPT, [], {**options, "columns": [BASE]})["columns"]
+        (column,) = app.call("compare", NOISE, [], {**options, "columns": [BASE]})["columns"]
         if len(column["answer"]["token_ids"]) >= LONG_TOKENS:
             return options
     raise AssertionError("the model ends early whatever the seed")
@@ -87,7 +88,7 @@ def ask_long(app: RunningApp, pool: ThreadPoolExecutor, options: dict[str, Any])
     """Ask both engines and return while the base is in the middle of its answer."""
     before = generated_tokens(app, BASE)
     columns = [{"engine": BASE, **options}, {"engine": CANDIDATE}]
-    asked = pool.submit(app.call, "compare", PROMPT, [], {"columns": columns})
+    asked = pool.submit(app.call, "compare", NOISE, [], {"columns": columns})
     wait_until("some tokens of the base", lambda: generated_tokens(app, BASE) - before >= 20, 60)
     return asked
 

@@ -27,7 +27,7 @@ def test_the_bound_rises_with_k_and_never_passes_the_exact_value(seed: int, nois
     for k in (1, 2, 5, 20, 59, 60):
         ids = top_k_ids(log_p, k)
         found = tail_bucket(*(np.take_along_axis(x, ids, 1) for x in (log_p, log_q)))
-        assert (found.kl_base_to_candidate_nats >= last - 1e-12).all()
+        assert (found.kl_base_to_candidate_nats >= last - 1e-9).all()
         assert (found.kl_base_to_candidate_nats <= exact + 1e-9).all()
         last = found.kl_base_to_candidate_nats
     np.testing.assert_allclose(last, exact, atol=1e-9)
