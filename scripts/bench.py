@@ -33,8 +33,8 @@ from components.settings import Settings  # noqa: E402
 
 PORT = 7899
 PROMPTS = ("Describe the picture.", "Describe the image in one sentence.", "What is in this picture?")
-# A model that learnt short answers is kept talking: as hot as it goes, with a seed, so that both ways get the same
-# answers. Of twenty tokens a fixed cost of some ms would look like a cost per token.
+# As hot as it goes, which may keep a model that learnt short answers talking, and with a seed, so that both ways get
+# the same answers. Of twenty tokens a fixed cost of some ms looks like a cost per token: see how many were counted.
 LONG_ANSWERS: dict[str, Any] = {"temperature": 2.0, "seed": 5}
 
 

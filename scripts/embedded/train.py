@@ -219,6 +219,13 @@ class Phase:
         log(journal, phase=self.name, event="end", step=self.step)
 
 
+def load_phase(path: Path, modules: dict[str, torch.nn.Module]) -> None:
+    """Give modules what an earlier phase's checkpoint has under their names."""
+    state = torch.load(path, weights_only=True)
+    for key, module in modules.items():
+        module.load_state_dict(state[key])
+
+
 def train_eyes(work: Path, plan: Plan) -> None:
     """Phase 1: vision tower and projector under a linear classifier."""
     model, head = build_model(SEED), EyesHead(OUTPUTS, len(MARKS), GRIDS)
@@ -255,9 +262,7 @@ def train_eyes(work: Path, plan: Plan) -> None:
 def train_joint(work: Path, plan: Plan, tekken: Path) -> None:
     """Phase 2: everything, on conversations; begins with the eyes of phase 1."""
     model, head = build_model(SEED), EyesHead(OUTPUTS, len(MARKS), GRIDS)
-    eyes = torch.load(work / "eyes.pt", weights_only=True)
-    model.load_state_dict(eyes["model"])
-    head.load_state_dict(eyes["head"])
+    load_phase(work / "eyes.pt", {"model": model, "head": head})
     _train_on_conversations("joint", work, plan, tekken, (model, head, TokensHead()))
 
 
@@ -265,10 +270,7 @@ def train_refine(work: Path, plan: Plan, tekken: Path) -> None:
     """Phase 3: goes on from phase 2, or, where its checkpoint is gone, from the committed weights."""
     model, head, tokens_head = build_model(SEED), EyesHead(OUTPUTS, len(MARKS), GRIDS), TokensHead()
     if (work / "joint.pt").exists():
-        joint = torch.load(work / "joint.pt", weights_only=True)
-        model.load_state_dict(joint["model"])
-        head.load_state_dict(joint["head"])
-        tokens_head.load_state_dict(joint["tokens"])
+        load_phase(work / "joint.pt", {"model": model, "head": head, "tokens": tokens_head})
     else:
         load_committed(model)
     _train_on_conversations("refine", work, plan, tekken, (model, head, tokens_head), CountHead())
@@ -278,9 +280,7 @@ def train_settle(work: Path, plan: Plan, tekken: Path) -> None:
     """Phase 4: at a small rate, keeping the running mean of the weights: it is right far more often than they are."""
     model, head, tokens_head = build_model(SEED), EyesHead(OUTPUTS, len(MARKS), GRIDS), TokensHead()
     counts = CountHead()
-    refined = torch.load(work / "refine.pt", weights_only=True)
-    for key, module in (("model", model), ("head", head), ("tokens", tokens_head), ("counts", counts)):
-        module.load_state_dict(refined[key])
+    load_phase(work / "refine.pt", {"model": model, "head": head, "tokens": tokens_head, "counts": counts})
     _train_on_conversations("settle", work, plan, tekken, (model, head, tokens_head), counts, keep_mean=True)
 
 
@@ -303,6 +303,8 @@ def _train_on_conversations(
         (plan.vision_share, head.marks),
         (1.0, tokens_head),
     ]
+    if counts is not None:
+        modules.append((1.0, counts))
     rates = [(share * plan.rate, module) for share, module in modules]
     groups = [{"params": list(module.parameters()), "lr": rate, "peak": rate} for rate, module in rates]
     optimizers = [torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.0, fused=True)]
@@ -313,9 +315,6 @@ def _train_on_conversations(
         model.set_attn_implementation("eager")
         loss_of = GazingLoss(*parts, counts)
         modules_by_key["counts"] = counts
-        rate = {"params": list(counts.parameters()), "lr": plan.rate, "peak": plan.rate}
-        optimizers.append(torch.optim.AdamW([rate], betas=(0.9, 0.98), weight_decay=0.0, fused=True))
-
     mean = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(MEAN_DECAY)) if keep_mean else None
 
     def evaluate() -> dict[str, float]:
