@@ -5,6 +5,7 @@ It is not a model server; the supervisor does not care what it supervises. First
     exit=N            end with code N                       kill=N          send itself signal N
     ignore_term       trap SIGTERM from now on              sleep           wait for ever (never listens)
     grandchild        start a child that ignores SIGTERM    escapee         the same, in a session of its own
+                      and appends its pid to ./grandchild when it is up
     text=FILE         print a file's text                   flood=MIB       print so much as fast as it can
     barrier=FILE      wait until the file exists            note=FILE       append its pid and a newline to a file
     serve=SOCKET,NAME answer /health, /version and /v1/models on a Unix socket; while SOCKET.status exists, its
@@ -30,7 +31,8 @@ def ignore_term(_: str) -> None:
 
 
 def start_grandchild(_: str, new_session: bool = False) -> None:
-    subprocess.Popen([sys.executable, "-S", __file__, "ignore_term", "sleep"], start_new_session=new_session)
+    argv = [sys.executable, "-S", __file__, "ignore_term", "note=grandchild", "sleep"]
+    subprocess.Popen(argv, start_new_session=new_session)
 
 
 def print_text(path: str) -> None:

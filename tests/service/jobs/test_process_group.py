@@ -103,8 +103,10 @@ async def test_f06_grandchildren_do_not_outlive_the_child(spawn: Spawn, tmp_path
 
 async def test_f06_killed_launcher_leaves_nothing_after_stop(spawn: Spawn, tmp_path: Path) -> None:
     group = spawn("grandchild", "note=started", "sleep")
+    # Up, not only forked: whoever still has to print its first line dies of the launcher's closed pipe.
+    await until((tmp_path / "grandchild").exists)
     await until((tmp_path / "started").exists)
-    await until(lambda: len(group.members()) == 3)
+    assert len(group.members()) == 3
     os.kill(group.pid, signal.SIGKILL)
     assert await group.wait() == -signal.SIGKILL
     assert len(group.members()) == 2
