@@ -30,6 +30,10 @@ INHERITED_VARIABLES = frozenset(
         "VLLM_USE_FLASHINFER_SAMPLER",  # 0 is the way out on a GPU machine without nvcc
     }
 )  # fmt: skip
+# On CPU vLLM gives the model a process of its own, and while it computes the scheduler's process spins on shared memory
+# (and the other way round): of two cores two engines keep four busy. In one process nothing spins; "uni" alone is
+# overruled by vllm/platforms/cpu.py for OpenMP's settings, which come from the environment here.
+IN_PROCESS_EXECUTOR = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
 _REPO_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)?")
 _NOTHING_INHERITED: Mapping[str, str] = MappingProxyType({})
 
@@ -131,6 +135,8 @@ def _capacity_flags(serve: ServeSettings, device: Literal["cpu", "cuda"]) -> lis
         flags.append(f"--gpu-memory-utilization={serve.gpu_memory_utilization}")
         flags.append(f"--tensor-parallel-size={serve.tensor_parallel_size}")
         flags += ["--disable-custom-all-reduce"] if serve.disable_custom_all_reduce else []
+    else:
+        flags.append(f"--distributed-executor-backend={IN_PROCESS_EXECUTOR}")
     return flags
 
 
