@@ -87,7 +87,11 @@
 
   /* ---- under the columns: what the turn is worth knowing, and where to keep it ---- */
   window.diptych.notices = function (element, props, trigger, watch) {
+    let drawn = "";
     d.bind(props, watch, (value) => {
+      const wanted = JSON.stringify(value);
+      if (wanted === drawn) return; // comes along with every update of an answer; a link under the pointer stays
+      drawn = wanted;
       if (value.refused && value.refused.at !== element.dataset.refused) {
         element.dataset.refused = value.refused.at;
         window.dispatchEvent(new CustomEvent("diptych:refused", { detail: value.refused }));

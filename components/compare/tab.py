@@ -21,6 +21,9 @@ from components.ui.views import Refresh, view
 
 _EMPTY = "Ask something: the answer of this model appears here, as it is written."
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+# Values as they come: Gradio would hand each of some thirty controls to a thread and back before the engines are asked,
+# and every update of the answer after it. ``read_setup`` checks them all.
+_STREAMED: dict[str, Any] = {**_QUIET, "concurrency_limit": None, "preprocess": False, "postprocess": False}
 
 
 def create_compare_tab(
@@ -106,11 +109,9 @@ def _wire_asking(parts: CompareParts, handlers: CompareHandlers, access: Access)
     for position, column in enumerate(parts.columns):
         outputs = [column.view, parts.notices]
         asked = getattr(parts.composer, f"ask{position}")(
-            _streaming(handlers.ask, position, handlers, access), inputs, outputs, concurrency_limit=None, **_QUIET
+            _streaming(handlers.ask, position, handlers, access), inputs, outputs, **_STREAMED
         )
-        column.view.retry(
-            _streaming(handlers.retry, position, handlers, access), inputs, outputs, concurrency_limit=None, **_QUIET
-        )
+        column.view.retry(_streaming(handlers.retry, position, handlers, access), inputs, outputs, **_STREAMED)
         column.view.stop(halt, None, None, concurrency_limit=None, **_QUIET)
         if position == 0:
             asked.then(history, None, parts.recent, concurrency_limit=None, **_QUIET)

@@ -45,13 +45,13 @@ def read_setup(values: Sequence[Any]) -> Setup:
     """
     count, system, temperature, top_p, max_tokens, seed, stop, tools = values[:_SHARED]
     named = {"temperature": temperature, "top_p": top_p, "max_tokens": max_tokens, "seed": seed}
-    shared = parse_sampling({**named, "stop": parse_stop(stop or "")}, Sampling())
+    shared = parse_sampling({**named, "stop": parse_stop(str(stop or ""))}, Sampling())
     columns = []
     for position in range(min(int(count), MAX_COLUMNS)):
         engine, *own = values[_SHARED + _PER_COLUMN * position :][:_PER_COLUMN]
         sampling = parse_sampling(dict(zip(_OWN, own, strict=True)), shared)
-        columns.append(ColumnRequest(position=position, engine_id=engine or "", sampling=sampling))
-    return Setup(system or "", parse_tools(tools or ""), tuple(columns))
+        columns.append(ColumnRequest(position=position, engine_id=str(engine or ""), sampling=sampling))
+    return Setup(str(system or ""), parse_tools(str(tools or "")), tuple(columns))
 
 
 def flush_interval_s(active_streams: int) -> float:
@@ -115,12 +115,13 @@ class CompareHandlers:
         turn = column["turns"][-1]
         index = next(i for i, answer in enumerate(turn["answers"]) if answer["id"] == slot.id)
         stored = next(a for a in live.trace.answers if a.slot.id == slot.id)
-        yield column, None
+        # The notices go along unchanged: a skipped output makes Gradio build the component anew at every update.
+        yield column, view_model.notices_view(live.trace, live.trouble)
 
         def flush_s() -> float:
             return flush_interval_s(self._turns.active_streams)
 
-        final = None
+        final = column
         try:
             async with aclosing(self._turns.stream(live, slot, flush_s)) as snapshots:
                 async for snapshot in snapshots:
@@ -128,12 +129,11 @@ class CompareHandlers:
                     answers[index] = view_model.answer_view(stored, snapshot.answer, snapshot.waiting)
                     # A new value each time: Gradio sends the difference to the one before.
                     final = {**column, "turns": [*column["turns"][:-1], {**turn, "answers": answers}]}
-                    yield final, None
+                    yield final, view_model.notices_view(live.trace, live.trouble)
         except StorageError as exc:
-            # The answer is on the page, but not on disk: that must be said (F55).
-            yield final, view_model.notices_view(live.trace, _refused(exc))
-            return
-        yield final, view_model.notices_view(live.trace)
+            # The answer is on the page, but not on disk: that must be said (F55), whichever column ends last.
+            live.trouble = _refused(exc)
+        yield final, view_model.notices_view(live.trace, live.trouble)
 
     async def _read_ask(self, event: dict[str, Any], setup: Setup) -> Ask:
         names = event.get("names") or []
@@ -226,7 +226,7 @@ class CompareHandlers:
 
     async def start_idle(self, position: int, values: Sequence[Any]) -> None:
         """Start the engine of a column that is asked while it is stopped. What is wrong is said by the asking."""
-        engine_id = values[_SHARED + _PER_COLUMN * position]
+        engine_id = str(values[_SHARED + _PER_COLUMN * position])
         known = any(entry.engine_id == engine_id for entry in self._catalog.entries())
         if position < int(values[0]) and known and self.is_idle(engine_id):
             await self._hub.start(engine_id)

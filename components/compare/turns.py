@@ -46,6 +46,7 @@ class LiveTurn:
     entry: CatalogEntry
     persisted: asyncio.Task[None]
     streams: dict[str, ColumnStream] = field(default_factory=dict)
+    trouble: dict[str, object] | None = None  # what went wrong with keeping it, for the page
 
     def slot(self, position: int) -> AnswerSlot | None:
         """The newest place for an answer of that column."""
