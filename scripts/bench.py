@@ -30,11 +30,12 @@ from components.engines.stream import ChatRequest, request_body  # noqa: E402
 from components.server import create_server  # noqa: E402
 from components.services import Services, build_services  # noqa: E402
 from components.settings import Settings  # noqa: E402
+from tests.noise import NOISE  # noqa: E402
 
 PORT = 7899
-PROMPTS = ("Describe the picture.", "Describe the image in one sentence.", "What is in this picture?")
-# As hot as it goes, which may keep a model that learnt short answers talking, and with a seed, so that both ways get
-# the same answers. Of twenty tokens a fixed cost of some ms looks like a cost per token: see how many were counted.
+# As hot as it goes, and of noise, which keeps a model that learnt short answers talking, and with a seed, so that both
+# ways get the same answers. Of twenty tokens a fixed cost of some ms looks like a cost per token.
+PROMPTS = tuple(f"{number} {NOISE}" for number in range(3))
 LONG_ANSWERS: dict[str, Any] = {"temperature": 2.0, "seed": 5}
 
 
@@ -110,6 +111,7 @@ async def compare(bench: Bench, config: dict[str, Any], users: int, rounds: int)
     """Alternate both modes, print their figures and ratios; whether the targets are met."""
     prompts = list(PROMPTS)
     jobs = {"direct": bench.direct_job(prompts), "page": bench.page_job(config, prompts)}
+    jobs["page"]["sessions"] = [f"user{number}" for number in range(users)]  # pages that stay open over the rounds
     results: dict[str, list[dict[str, Any]]] = {"direct": [], "page": []}
     for number in range(rounds + 1):
         for mode in ("direct", "page") if number % 2 else ("page", "direct"):

@@ -23,10 +23,9 @@ _NOTHING: dict[str, Any] = {"ttft_ms": None, "tokens": 0, "seconds": 0.0, "error
 
 
 async def page_turn(
-    http: httpx.AsyncClient, job: dict[str, Any], prompt: str, image: str | None
+    http: httpx.AsyncClient, job: dict[str, Any], session: str, prompt: str, image: str | None
 ) -> list[dict[str, Any]]:
-    """One question in two columns, as the page asks it."""
-    session = secrets.token_hex(6)
+    """One question in two columns, as a page that is open asks it."""
     event = {
         "key": secrets.token_hex(16),
         "prompt": prompt,
@@ -37,10 +36,9 @@ async def page_turn(
     }
     columns = {}
     sent = time.perf_counter()
-    for function in job["functions"]:
-        body = {"data": job["inputs"], "event_data": event, "fn_index": function, "session_hash": session,
-                "trigger_id": job["trigger"]}  # fmt: skip
-        answer = await http.post("gradio_api/queue/join", json=body)
+    asked = {"data": job["inputs"], "event_data": event, "session_hash": session, "trigger_id": job["trigger"]}
+    joins = [http.post("gradio_api/queue/join", json={**asked, "fn_index": f}) for f in job["functions"]]
+    for answer in await asyncio.gather(*joins):
         answer.raise_for_status()
         columns[answer.json()["event_id"]] = dict(_NOTHING)
     await _read_events(http, session, columns, sent)
@@ -123,7 +121,10 @@ async def run(job: dict[str, Any]) -> dict[str, Any]:
     started = time.perf_counter()
     if job["mode"] == "page":
         async with httpx.AsyncClient(base_url=job["url"], timeout=timeout, limits=_LIMITS) as http:
-            users = [_user([page_turn(http, job, p, i) for p, i in job["prompts"]]) for _ in range(job["users"])]
+            await http.get("healthz")  # what a process does once, at its first connection, counts for neither mode
+            users = [
+                _user([page_turn(http, job, session, p, i) for p, i in job["prompts"]]) for session in job["sessions"]
+            ]
             columns = await asyncio.gather(*users)
     else:
         clients = [
@@ -135,6 +136,7 @@ async def run(job: dict[str, Any]) -> dict[str, Any]:
             )
             for engine in job["engines"]
         ]
+        await asyncio.gather(*(client.get("health") for client in clients))
         users = [_user([direct_turn(clients, bodies) for bodies in job["bodies"]]) for _ in range(job["users"])]
         columns = await asyncio.gather(*users)
     wall = time.perf_counter() - started
