@@ -98,7 +98,7 @@ def build_server(
     _add_routes(server, export, picture)
     server.mount("/look", StaticFiles(directory=assets), name="look")  # /assets is Gradio's own
     page.queue(max_size=256, default_concurrency_limit=4)
-    page._queue.sleep_when_free = _QUEUE_POLL_S
+    page._queue.sleep_when_free = _QUEUE_POLL_S  # noqa: SLF001  # it has no public setting
     _skip_matplotlib()
     gr.mount_gradio_app(
         server, page, path="/", theme=diptych_theme(), css_paths=page_css(assets), head=page_head(assets),
