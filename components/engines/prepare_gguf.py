@@ -21,7 +21,7 @@ Report = Callable[[str, float | None], None]
 
 CONVERTER_VERSION = 1
 _CHILD = Path(__file__).with_name("prepare_gguf_child.py")
-_HOOK = Path(__file__).with_name("import_hook")
+_HOOK = Path(__file__).with_name("inside_vllm")
 _DOWNLOAD_LIMIT_S = 1800
 _CONVERT_LIMIT_S = 1800
 _NEEDED_BYTES = 2 * 1024**3

@@ -18,7 +18,7 @@ from components.engines.vocabulary import Vocabulary, load_vocabulary
 from components.profiles.argv import EngineCommand, engine_command
 from components.profiles.schema import RemoteSource
 
-_HOOK = Path(__file__).parent / "import_hook"
+_HOOK = Path(__file__).parent / "inside_vllm"
 _GIB = 1024**3
 # Resident memory of a vLLM CPU engine beside weights and KV cache: Python, torch, four processes.
 # About 1 GB was seen for the embedded pair; weights are small beside it.
@@ -35,6 +35,11 @@ class SpecSettings:
     cpu_threads: int
     gpu_count: int = 0
     inherited: dict[str, str] = field(default_factory=dict)
+
+
+def exchange_folder(state_dir: Path) -> Path:
+    """Where engines and app hand each other hidden states and results of scoring; private to this account."""
+    return state_dir / "exchange"
 
 
 def engine_specs(catalog: Catalog, preparer: ModelPreparer, settings: SpecSettings) -> list[EngineSpec]:
@@ -124,6 +129,7 @@ class _LocalEngine:
             api_key=self._key,
             cache_root=settings.state_dir / "vllm-cache",
             hook_path=_HOOK,
+            exchange=exchange_folder(settings.state_dir),
             cpu_threads=settings.cpu_threads,
             inherited=inherited,
             gpu_memory_utilization=placement.share if placement else None,

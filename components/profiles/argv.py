@@ -34,6 +34,8 @@ INHERITED_VARIABLES = frozenset(
 # (and the other way round): of two cores two engines keep four busy. In one process nothing spins; "uni" alone is
 # overruled by vllm/platforms/cpu.py for OpenMP's settings, which come from the environment here.
 IN_PROCESS_EXECUTOR = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
+# Token ids go in as they are (/inference/v1/generate), and the extension writes down the hidden states they give.
+SCORING_FLAGS = ("--enable-scale-out", "--worker-extension-cls=diptych_scoring.extension.ScoringExtension")
 _REPO_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)?")
 _NOTHING_INHERITED: Mapping[str, str] = MappingProxyType({})
 
@@ -58,6 +60,7 @@ def engine_command(
     api_key: str,
     cache_root: Path,
     hook_path: Path | None,
+    exchange: Path | None,
     cpu_threads: int,
     inherited: Mapping[str, str] = _NOTHING_INHERITED,
     gpu_memory_utilization: float | None = None,
@@ -72,7 +75,8 @@ def engine_command(
         python: interpreter that has vLLM.
         api_key: random key that the routes under /v1 ask for.
         cache_root: private folder of vLLM's caches (they hold code).
-        hook_path: folder of our import hook, or None.
+        hook_path: folder of our code inside vLLM's processes (import hook, scoring extension), or None.
+        exchange: folder through which scored engines and the app hand each other files; None = no exact scoring.
         cpu_threads: OpenMP threads of this engine on CPU, count.
         inherited: our own environment; only ``INHERITED_VARIABLES`` pass.
         gpu_memory_utilization: share of each GPU's memory for this engine where several share it; None = the profile's.
@@ -99,6 +103,9 @@ def engine_command(
     argv += [*_model_flags(serve), *_capacity_flags(serve, device), *_request_flags(pair, serve)]
     env = {name: value for name, value in inherited.items() if name in INHERITED_VARIABLES}
     env |= _environment(api_key, cache_root, hook_path, offline)
+    if exchange is not None and hook_path is not None:
+        argv += SCORING_FLAGS
+        env |= {"DIPTYCH_EXCHANGE": str(exchange)}
     if device == "cpu":
         env |= _cpu_environment(serve, cpu_threads)
     return EngineCommand(argv=tuple(argv), env=env)

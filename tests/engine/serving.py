@@ -21,14 +21,17 @@ from components.profiles.loader import load_pair
 
 ROOT = Path(__file__).parents[2]
 BASE = ROOT / "assets" / "embedded" / "base"
-HOOK = ROOT / "components" / "engines" / "import_hook"
+HOOK = ROOT / "components" / "engines" / "inside_vllm"
 KEY = "test-key"
 START_LIMIT_S = 400.0  # 20-30 s on two free cores, minutes when others want them too
 
 
 @contextmanager
-def served(model_path: Path) -> Iterator[Path]:
-    """The socket of a server of this folder, with the settings of the embedded pair."""
+def served(model_path: Path, *, exchange: Path | None = None, all_logprobs: bool = False) -> Iterator[Path]:
+    """The socket of a server of this folder, with the settings of the embedded pair.
+
+    ``exchange``: with exact scoring through that folder. ``all_logprobs``: a request may ask for the whole vocabulary.
+    """
     pair = load_pair(ROOT / "profiles", "embedded")
     folder = Path(tempfile.mkdtemp(prefix="vllm-", dir="/tmp"))  # a socket path must be short
     socket = folder / "e.sock"
@@ -42,11 +45,13 @@ def served(model_path: Path) -> Iterator[Path]:
         api_key=KEY,
         cache_root=folder / "cache",
         hook_path=HOOK,
+        exchange=exchange,
         cpu_threads=1,
         inherited={"PATH": os.environ["PATH"], "HOME": str(folder)},
     )
+    argv = [*command.argv, *(["--max-logprobs=-1"] if all_logprobs else [])]
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command.argv, env=command.env, stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(argv, env=command.env, stdout=log, stderr=log, start_new_session=True)
     try:
         asyncio.run(_until_healthy(process, socket, folder / "log"))
         yield socket

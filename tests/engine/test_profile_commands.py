@@ -52,9 +52,10 @@ def parsed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]
                     api_key="key",
                     cache_root=Path("/cache"),
                     hook_path=None,
+                    exchange=None,
                     cpu_threads=1,
                 )
-    hook = ROOT / "components" / "engines" / "import_hook"
+    hook = ROOT / "components" / "engines" / "inside_vllm"
     done = subprocess.run(
         [sys.executable, "-c", PARSE],
         input=json.dumps([command.argv[3:] for command in commands.values()]),

@@ -11,7 +11,7 @@ import pytest
 
 pytestmark = pytest.mark.engine
 
-HOOK = Path(__file__).parents[2] / "components" / "engines" / "import_hook"
+HOOK = Path(__file__).parents[2] / "components" / "engines" / "inside_vllm"
 
 
 def test_torchvision_imports_beside_torch() -> None:

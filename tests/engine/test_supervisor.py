@@ -60,7 +60,7 @@ def command(folder: Path, model: str, *extra: str) -> Command:
     env = {
         "PATH": os.environ["PATH"],
         "HOME": str(folder),
-        "PYTHONPATH": str(ROOT / "components" / "engines" / "import_hook"),
+        "PYTHONPATH": str(ROOT / "components" / "engines" / "inside_vllm"),
         "VLLM_API_KEY": KEY,
         "VLLM_CPU_KVCACHE_SPACE": "1",
         "VLLM_CACHE_ROOT": str(folder / "cache"),

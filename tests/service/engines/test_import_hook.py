@@ -11,7 +11,7 @@ import pytest
 
 pytestmark = pytest.mark.service
 
-HOOK = Path(__file__).parents[3] / "components" / "engines" / "import_hook"
+HOOK = Path(__file__).parents[3] / "components" / "engines" / "inside_vllm"
 TORCH = """
 import types
 defined = []

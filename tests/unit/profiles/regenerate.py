@@ -45,7 +45,8 @@ def command_text(pair: schema.PairProfile, device: str) -> str:
             python=Path("/venv/bin/python"),
             api_key="KEY",
             cache_root=Path("/state/cache"),
-            hook_path=Path("/app/import_hook"),
+            hook_path=Path("/app/inside_vllm"),
+            exchange=Path("/state/exchange"),
             cpu_threads=1,
             inherited={"PATH": "/usr/bin", "HOME": "/home/user", "HF_TOKEN": "secret"},
         )

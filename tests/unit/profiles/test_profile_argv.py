@@ -33,6 +33,7 @@ def command(pair: PairProfile, model: ModelProfile, **changes: Any) -> EngineCom
         "api_key": "sk-key",
         "cache_root": Path("/cache"),
         "hook_path": None,
+        "exchange": None,
         "cpu_threads": 1,
     }
     return engine_command(pair, model, **(arguments | changes))

@@ -1,0 +1,218 @@
+"""Exact same-path scoring over two of our own engines: hidden states travel, each model's own head gives the logits.
+
+The base writes its hidden states of the scored tokens to the exchange folder; the candidate computes its own, reads the
+base's and writes every statistic over the whole vocabulary (``inside_vllm/diptych_scoring``). Token ids go in as they
+are. Knows no trace and no page.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+from safetensors import safe_open
+
+from components.core.errors import EngineDiedError, EngineFailureError, InputError
+from components.engines.stream_errors import refusal
+from components.engines.transport import EngineClient
+
+SUPPORTED_VLLM = ("0.32.0",)  # whose private functions the extension hooks
+TOP_K = 20
+_HEAD_NEEDED = "HEAD_NEEDED"
+_LIMIT_S = 600.0
+_COMPANY, _COMPANY_TOKENS = 3, 512  # answers, and how long they would become; they end with the job
+_OK = 200
+
+
+@dataclass(frozen=True)
+class PathTokens:
+    """What is scored: ``answer_ids`` after ``prompt_ids``, with the pictures that the prompt's ids stand for.
+
+    Attributes:
+        images: ``data:`` URLs in the order of the prompt.
+        salt: keeps the prefix cache apart from other conversations.
+    """
+
+    prompt_ids: tuple[int, ...]
+    answer_ids: tuple[int, ...]
+    images: tuple[str, ...] = ()
+    salt: str | None = None
+
+
+@dataclass(frozen=True)
+class ExactResult:
+    """Statistics of N tokens, in nats, float64; ``statistics`` by name (N,), ``tops`` by name (N, k)."""
+
+    statistics: dict[str, NDArray[np.float64]]
+    tops: dict[str, NDArray[Any]]
+    dtype: str  # of the hidden states
+    logits_dtype: str  # float64, or float32 where a GPU computed them
+    batch_tokens: tuple[int, ...]  # of the steps that computed the scored rows
+    vocabulary: int
+
+
+class ExactScorer:
+    """Runs jobs through the exchange folder. The engines must have been started with it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    async def score(self, base: EngineClient, candidate: EngineClient, path: PathTokens) -> ExactResult:
+        """Both models on the same tokens.
+
+        Raises:
+            InputError: there is nothing to score.
+            RequestRefusedError: an engine refused the tokens. EngineFailureError: scoring failed inside an engine.
+            EngineNotReadyError, EngineDiedError: an engine can't be reached.
+        """
+        return await self._compare(base, candidate, path, self._run)
+
+    async def floor(self, base: EngineClient, path: PathTokens) -> ExactResult:
+        """The base against itself, the second time in one step with other answers, so in another batch shape."""
+        return await self._compare(base, base, path, self._run_in_company)
+
+    async def _compare(self, base: EngineClient, candidate: EngineClient, path: PathTokens, run: Any) -> ExactResult:
+        if not path.answer_ids:
+            raise InputError("The answer has no tokens to score.", field="trace_id")
+        await asyncio.to_thread(self._folder.mkdir, mode=0o700, parents=True, exist_ok=True)
+        states, result = secrets.token_hex(16), secrets.token_hex(16)
+        try:
+            await self._run(base, path, {"id": states})
+            try:
+                await run(candidate, path, {"id": result, "compare": states, "top_k": TOP_K})
+            except EngineFailureError as exc:
+                if _HEAD_NEEDED not in exc.detail:
+                    raise
+                # Heads that differ are rare; the base's is written once for each start of its engine.
+                await asyncio.to_thread(self._remove, states)
+                await self._run(base, path, {"id": states, "write_head": True})
+                await run(candidate, path, {"id": result, "compare": states, "top_k": TOP_K})
+            return await asyncio.to_thread(self._read, result)
+        finally:
+            await asyncio.to_thread(self._remove, states, result)
+
+    async def _run(self, client: EngineClient, path: PathTokens, job: dict[str, Any]) -> None:
+        await asyncio.to_thread(self._remove, job["id"])
+        job = {**job, "first_row": len(path.prompt_ids) - 1, "next_id": path.answer_ids[-1]}
+        await _prefill(client, path, job)
+        error = self._folder / f"{job['id']}.error"
+        if await asyncio.to_thread(error.exists):
+            reason = await asyncio.to_thread(error.read_text, encoding="utf-8")
+            raise EngineFailureError(
+                f"{client.served_model}: exact scoring failed inside the engine.", "Its log says more.", detail=reason
+            )
+        if not await asyncio.to_thread((self._folder / f"{job['id']}.safetensors").exists):
+            raise EngineFailureError(
+                f"{client.served_model} wrote no result: its scoring extension is not at work.",
+                "Restart the engine on the Models tab; its log says whether exact scoring is on.",
+            )
+
+    async def _run_in_company(self, client: EngineClient, path: PathTokens, job: dict[str, Any]) -> None:
+        """While other answers are being written: every step takes a token of each of them along."""
+        body = orjson.dumps(
+            {
+                "model": client.served_model,
+                "token_ids": path.prompt_ids[:1],
+                "stream": True,
+                "sampling_params": {"max_tokens": _COMPANY_TOKENS, "temperature": 1.0, "ignore_eos": True},
+            }
+        )
+        async with AsyncExitStack() as stack:
+            for _ in range(_COMPANY):
+                answer = await stack.enter_async_context(client.request_stream("/inference/v1/generate", body))
+                if answer.status != _OK:
+                    raise refusal(client.served_model, answer.status, await answer.read_error())
+                await anext(answer.chunks)
+            await self._run(client, path, job)
+
+    def _read(self, name: str) -> ExactResult:
+        with safe_open(self._folder / f"{name}.safetensors", "numpy") as file:
+            facts = file.metadata()
+            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # not a dict
+        table = arrays.pop("statistics")
+        columns = facts["columns"].split(",")
+        return ExactResult(
+            statistics={name: table[:, index] for index, name in enumerate(columns)},
+            tops=arrays,
+            dtype=facts["dtype"],
+            logits_dtype=facts["logits_dtype"],
+            batch_tokens=tuple(int(count) for count in facts["batch_tokens"].split(",")),
+            vocabulary=int(facts["vocabulary"]),
+        )
+
+    def _remove(self, *names: str) -> None:
+        for name in names:
+            for suffix in (".safetensors", ".safetensors.partial", ".error"):
+                (self._folder / f"{name}{suffix}").unlink(missing_ok=True)
+
+
+def is_supported(engine_version: str | None) -> bool:
+    """Whether the extension knows this vLLM."""
+    return (engine_version or "").partition("+")[0] in SUPPORTED_VLLM
+
+
+async def _prefill(client: EngineClient, path: PathTokens, job: dict[str, Any] | None) -> None:
+    """Let the engine compute all of the path's tokens but the last, which nothing follows."""
+    body: dict[str, Any] = {
+        "model": client.served_model,
+        "return_token_ids": True,
+        "token_ids": [*path.prompt_ids, *path.answer_ids[:-1]],
+        "sampling_params": {
+            "max_tokens": 1,
+            "temperature": 0.0,
+            "detokenize": False,
+            # A cached prefix would give no hidden states.
+            "skip_reading_prefix_cache": True,
+            **({"extra_args": {"diptych": job}} if job else {}),
+        },
+    }
+    if path.images:
+        body["content_parts"] = [{"type": "image_url", "url": url} for url in path.images]
+    if path.salt:
+        body["cache_salt"] = path.salt
+    async with asyncio.timeout(_LIMIT_S):
+        told = await post_json(client, "/inference/v1/generate", body)
+    _check_prompt(client, path, told)
+
+
+def _check_prompt(client: EngineClient, path: PathTokens, told: dict[str, Any]) -> None:
+    """vLLM takes a prompt with the placeholders of a picture without the picture too; that would score blind.
+
+    Raises:
+        EngineFailureError: the engine did not compute these very tokens with these very pictures.
+    """
+    ranges = (told.get("mm_placeholders") or {}).get("image") or []
+    filled = {place for found in ranges for place in range(found["offset"], found["offset"] + found["length"])}
+    kinds = client.vocabulary.image_token_ids if client.vocabulary else frozenset()
+    empty = [place for place, token_id in enumerate(path.prompt_ids) if token_id in kinds and place not in filled]
+    if told.get("prompt_token_ids") != [*path.prompt_ids, *path.answer_ids[:-1]]:
+        raise EngineFailureError(f"{client.served_model} scored other tokens than it was given.", "Report this.")
+    if empty or len(ranges) != len(path.images):
+        raise EngineFailureError(
+            f"{client.served_model}: the prompt holds {len(path.images)} pictures, {len(ranges)} found their place.",
+            "The turn's prompt does not fit its pictures; ask again.",
+        )
+
+
+async def post_json(client: EngineClient, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """One request and its whole answer.
+
+    Raises:
+        RequestRefusedError, EngineFailureError: the server said no. EngineDiedError: it broke off.
+    """
+    async with client.request_stream(path, orjson.dumps(body)) as response:
+        if response.status != _OK:
+            raise refusal(client.served_model, response.status, await response.read_error())
+        data = b"".join([chunk async for chunk in response.chunks])
+    try:
+        document = orjson.loads(data)
+    except orjson.JSONDecodeError as exc:
+        raise EngineDiedError(f"{client.served_model} sent half an answer.", "Retry.", detail=repr(exc)) from exc
+    return dict(document)

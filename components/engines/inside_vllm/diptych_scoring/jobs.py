@@ -1,0 +1,158 @@
+"""Scoring jobs of one worker: collects a request's hidden states and writes files when its prompt is done.
+
+A job arrives as ``SamplingParams.extra_args["diptych"]``:
+
+    id         32 hex digits; the result is ``<id>.safetensors`` in the exchange folder
+    first_row  the prompt row that predicts the first scored token (prompt length - 1)
+    compare    id of the base's job, whose states are compared with this model's; absent = only write the states
+    write_head write the output projection too, for a candidate whose own differs
+    top_k      alternatives of each side
+
+The prompt is context + answer; row ``i`` predicts token ``i + 1``, and the last row predicts what would follow the
+answer: its target is the job's ``next_id`` (the end of the answer), or it is left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from .measure import COLUMNS, Head, logits_dtype, measure
+
+FOLDER_VARIABLE = "DIPTYCH_EXCHANGE"
+_ID = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass
+class Job:
+    """One request's job, and the rows that have come so far."""
+
+    id: str
+    first_row: int
+    next_id: int | None
+    compare: str | None
+    write_head: bool
+    top_k: int
+    rows: list[torch.Tensor] = field(default_factory=list)
+    batch_tokens: list[int] = field(default_factory=list)  # tokens of every step that computed some of them
+
+
+def read_job(extra_args: dict[str, Any] | None) -> Job | None:
+    """The job of a request; None where it has none.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    given = (extra_args or {}).get("diptych")
+    if given is None:
+        return None
+    compare = given.get("compare")
+    for name in (given["id"], *([compare] if compare else [])):
+        if not _ID.fullmatch(str(name)):
+            raise ValueError("a job's id has 32 hex digits")
+    next_id = given.get("next_id")
+    return Job(
+        id=given["id"],
+        first_row=int(given["first_row"]),
+        next_id=None if next_id is None else int(next_id),
+        compare=compare,
+        write_head=bool(given.get("write_head")),
+        top_k=int(given.get("top_k", 20)),
+    )
+
+
+class Desk:
+    """Finishes jobs of one model."""
+
+    def __init__(self, model: torch.nn.Module, folder: Path) -> None:
+        self._model, self._folder = model, folder
+        self._head: Head | None = None
+        self._head_hash = ""
+
+    def finish(self, job: Job, prompt_ids: list[int]) -> None:
+        """Write the result of a job whose prompt is computed; an error becomes a file of its own."""
+        try:
+            self._finish(job, prompt_ids)
+        except Exception as exc:  # noqa: BLE001  # one job's fault must not end the engine
+            _write_text(self._folder / f"{job.id}.error", f"{type(exc).__name__}: {exc}"[:2000])
+
+    def _finish(self, job: Job, prompt_ids: list[int]) -> None:
+        targets = prompt_ids[job.first_row + 1 :] + ([] if job.next_id is None else [job.next_id])
+        states = torch.cat(job.rows)[: len(targets)]
+        if len(states) != len(targets):
+            raise ValueError(f"{len(states)} rows were captured for {len(targets)} tokens")
+        head = self.head()
+        facts = {"head_sha256": self._head_hash, "batch_tokens": ",".join(map(str, job.batch_tokens)),
+                 "dtype": str(states.dtype).split(".")[-1], "vocabulary": str(head.weight.shape[0])}  # fmt: skip
+        if job.compare is None:
+            tensors = {"hidden": states.contiguous(), "targets": torch.tensor(targets)}
+            if job.write_head:
+                self._write_head(head)
+        else:
+            base_states, base_head = self._base(job.compare, targets, states.device)
+            wanted = torch.tensor(targets, device=states.device)
+            tensors = measure(base_states, base_head, states, head, wanted, job.top_k)
+            facts |= {"columns": ",".join(COLUMNS), "logits_dtype": str(logits_dtype(states)).split(".")[-1]}
+        _write_tensors(self._folder / f"{job.id}.safetensors", tensors, facts)
+
+    def _base(self, job_id: str, targets: list[int], device: torch.device) -> tuple[torch.Tensor, Head]:
+        with safe_open(self._folder / f"{job_id}.safetensors", "pt") as file:
+            states, scored, facts = file.get_tensor("hidden"), file.get_tensor("targets"), file.metadata()
+        if scored.tolist() != targets:
+            raise ValueError("the base was asked about other tokens")
+        if facts["head_sha256"] == self._head_hash:
+            return states.to(device), self.head()
+        path = self._folder / f"head-{facts['head_sha256']}.safetensors"
+        if not path.exists():
+            raise FileNotFoundError("HEAD_NEEDED")
+        with safe_open(path, "pt") as file:
+            cap = file.metadata()["soft_cap"]
+            scale = float(file.metadata()["scale"])
+            weight = file.get_tensor("weight").to(device)
+        return states.to(device), Head(weight, scale, float(cap) if cap else None)
+
+    def head(self) -> Head:
+        """This model's output projection; found and hashed once."""
+        if self._head is None:
+            self._head = _find_head(self._model)
+            raw = self._head.weight.detach().contiguous().cpu().view(torch.uint8).numpy()
+            told = f"{self._head.scale} {self._head.soft_cap} {self._head.weight.dtype}".encode()
+            self._head_hash = hashlib.sha256(told + raw.tobytes()).hexdigest()
+        return self._head
+
+    def _write_head(self, head: Head) -> None:
+        path = self._folder / f"head-{self._head_hash}.safetensors"
+        if not path.exists():
+            facts = {"scale": str(head.scale), "soft_cap": str(head.soft_cap or "")}
+            _write_tensors(path, {"weight": head.weight.detach().contiguous()}, facts)
+
+
+def _find_head(model: torch.nn.Module) -> Head:
+    for module in model.modules():
+        found, processor = getattr(module, "lm_head", None), getattr(module, "logits_processor", None)
+        weight = getattr(found, "weight", None)
+        if found is None or weight is None or processor is None:
+            continue
+        if found.tp_size > 1:
+            raise NotImplementedError("exact scoring does not yet work with tensor parallelism")
+        if getattr(found, "bias", None) is not None:
+            raise NotImplementedError("exact scoring does not know output projections with a bias")
+        return Head(weight[: processor.org_vocab_size], processor.scale, processor.soft_cap)
+    raise NotImplementedError("this model's output projection was not found")
+
+
+def _write_tensors(path: Path, tensors: dict[str, torch.Tensor], facts: dict[str, str]) -> None:
+    partial = path.with_name(path.name + ".partial")
+    save_file({name: tensor.cpu() for name, tensor in tensors.items()}, partial, metadata=facts)
+    partial.replace(path)
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
