@@ -1,0 +1,96 @@
+"""Records of a scored answer: how far two models part on the same tokens, and what that figure rests on. Pure data.
+
+Sides are base and candidate whoever wrote the answer (``path``). A figure that is not known is None, never 0.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from components.core.answers import Record
+from components.core.traces import RecordId, UtcDatetime
+
+Side = Literal["base", "candidate"]
+Method = Literal["exact", "stock", "top_k"]
+SCORE_SCHEMA_VERSION = 1
+
+
+class Alternative(Record):
+    """One id that a model found likely, with what both think of it."""
+
+    token_id: int
+    text: str = Field(description="Decoded alone; may hold U+FFFD for a part of a character")
+    base_logprob: float | None = Field(description="Natural logarithm; None = not known")
+    candidate_logprob: float | None = Field(description="Natural logarithm; None = not known")
+
+
+class TokenScore(Record):
+    """One token of the answer under both models, after the same tokens before it."""
+
+    token_id: int
+    text: str = Field(description="The token decoded alone")
+    raw: bytes | None = Field(default=None, description="Its exact bytes where known")
+    kl_base_to_candidate_nats: float | None = None
+    kl_candidate_to_base_nats: float | None = None
+    jensen_shannon_nats: float | None = Field(default=None, description="At most ln 2")
+    total_variation: float | None = Field(default=None, description="0..1")
+    base_logprob: float | None = Field(default=None, description="Of this token, nats")
+    candidate_logprob: float | None = Field(default=None, description="Of this token, nats")
+    delta_p: float | None = Field(default=None, description="Candidate's minus base's probability of this token")
+    base_rank: int | None = Field(default=None, description="1 = the likeliest")
+    candidate_rank: int | None = None
+    base_entropy_nats: float | None = None
+    candidate_entropy_nats: float | None = None
+    base_margin_nats: float | None = Field(default=None, description="Likeliest above second; 0 is a tie")
+    candidate_margin_nats: float | None = None
+    fork: bool | None = Field(default=None, description="The two would choose different tokens here; None = not known")
+    covered_mass: float | None = Field(default=None, description="Base probability of the ids compared; 1 = all")
+    base_top: tuple[Alternative, ...] = Field(default=(), description="The base's likeliest, best first")
+    candidate_top: tuple[Alternative, ...] = Field(default=(), description="The candidate's likeliest, best first")
+
+
+class NoiseFloor(Record):
+    """The base against itself on the same tokens, computed in another batch: below this nothing is a difference."""
+
+    mean_nats: float
+    max_nats: float
+    tokens: int
+    batch_tokens: tuple[int, int] = Field(description="Tokens of the step in the two runs")
+    measured_at: UtcDatetime
+    engine_started_at: UtcDatetime = Field(description="It holds for this run of the base's engine")
+
+
+class Score(Record):
+    """An answer scored on the same path under base and candidate."""
+
+    id: RecordId
+    trace_id: RecordId
+    answer_id: RecordId = Field(description="Whose tokens these are")
+    path: Side = Field(description="Which side wrote them")
+    base_engine: str
+    candidate_engine: str
+    method: Method
+    precision: str = Field(description="In words: what the figures were computed from and in")
+    created_at: UtcDatetime
+    floor: NoiseFloor | None = Field(default=None, description="None = not measured")
+    tokens: tuple[TokenScore, ...]
+    notes: tuple[str, ...] = Field(default=(), description="What a reader should know, in words")
+    seconds: float = Field(description="How long scoring took")
+    schema_version: int = SCORE_SCHEMA_VERSION
+
+    @property
+    def first_fork(self) -> int | None:
+        """Index of the first token at which the two would choose differently; None where they never do."""
+        return next((index for index, token in enumerate(self.tokens) if token.fork), None)
+
+    @property
+    def forks(self) -> tuple[int, ...]:
+        """Indices of all forks."""
+        return tuple(index for index, token in enumerate(self.tokens) if token.fork)
+
+    def known(self, name: str) -> list[float]:
+        """All known values of one of the tokens' figures."""
+        values = (getattr(token, name) for token in self.tokens)
+        return [float(value) for value in values if value is not None]

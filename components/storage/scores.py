@@ -1,0 +1,69 @@
+"""Scores of answers: a row to find one by, the tokens in a content-addressed file. Nothing stored is ever changed."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Sequence
+
+from pydantic import ValidationError
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from components.core.errors import BlobDamagedError, RecordNotFoundError
+from components.core.scores import Score
+from components.storage.blobs import BlobStore
+from components.storage.database import Database
+from components.storage.tables import AnswerRow, ScoreRow
+
+_SUFFIX = ".json.gz"
+_LEVEL = 1
+
+
+class ScoreRepository:
+    """Scores by turn."""
+
+    def __init__(self, database: Database, blobs: BlobStore) -> None:
+        self._database, self._blobs = database, blobs
+
+    def add(self, score: Score) -> None:
+        """Store a score; when this returns, it is on disk.
+
+        Raises:
+            RecordNotFoundError: there is no such answer. StorageError: nothing was stored.
+        """
+        document = score.model_dump_json(exclude_defaults=True).encode()
+        digest = self._blobs.put(gzip.compress(document, _LEVEL, mtime=0), _SUFFIX)
+
+        def insert(session: Session) -> None:
+            answer = session.get(AnswerRow, score.answer_id)
+            if answer is None or answer.turn_id != score.trace_id:
+                raise RecordNotFoundError(f"There is no answer {score.answer_id!r} in that turn.")
+            session.add(
+                ScoreRow(
+                    id=score.id,
+                    turn_id=score.trace_id,
+                    answer_id=score.answer_id,
+                    method=score.method,
+                    candidate_engine=score.candidate_engine,
+                    created_at=score.created_at,
+                    document_sha256=digest,
+                )
+            )
+
+        self._database.write(insert)
+
+    def of_turn(self, trace_id: str) -> list[Score]:
+        """All scores of a turn, oldest first; one whose file is damaged is left out."""
+
+        def find(session: Session) -> Sequence[str]:
+            wanted = select(ScoreRow.document_sha256).where(ScoreRow.turn_id == trace_id)
+            return session.scalars(wanted.order_by(ScoreRow.created_at, ScoreRow.id)).all()
+
+        return [score for digest in self._database.read(find) if (score := self._read(digest)) is not None]
+
+    def _read(self, digest: str) -> Score | None:
+        try:
+            return Score.model_validate_json(gzip.decompress(self._blobs.get(digest)))
+        except (BlobDamagedError, OSError, EOFError, zlib.error, ValidationError):
+            return None
