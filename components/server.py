@@ -9,9 +9,11 @@ import socket
 import uvicorn
 from fastapi import FastAPI
 
+from components.compare.score_view import ALL_ALTERNATIVES, divergence_markdown, score_to_dict
 from components.compare.tab import create_compare_tab
 from components.compare.tab_api import add_compare_api
 from components.compare.tab_handlers import CompareHandlers
+from components.compare.tab_score_api import add_score_api
 from components.core.errors import AppError, InputError
 from components.core.trace_export import traces_to_dict, traces_to_markdown
 from components.models.tab import create_models_tab
@@ -63,6 +65,7 @@ def _compare(services: Services, handlers: CompareHandlers, access: Access) -> R
         turns=services.turns, store=services.images, catalog=services.catalog, hub=services.hub, pair=services.pair,
         access=access,
     )  # fmt: skip
+    add_score_api(services.scoring)
     return refresh
 
 
@@ -78,10 +81,15 @@ def _export(services: Services, trace_id: str, kind: str) -> tuple[str, str]:
         RecordNotFoundError: there is no such turn. InputError: no such format.
     """
     chain = services.traces.conversation(trace_id)
+    scores = {trace.id: services.scores.of_turn(trace.id) for trace in chain}
     if kind == "json":
-        return json.dumps(traces_to_dict(chain), ensure_ascii=False, indent=1, allow_nan=False), "application/json"
+        document = traces_to_dict(chain)
+        for trace in document["traces"]:
+            trace["scores"] = [score_to_dict(score, ALL_ALTERNATIVES) for score in scores[trace["id"]]]
+        return json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False), "application/json"
     if kind == "md":
-        return traces_to_markdown(chain), "text/markdown; charset=utf-8"
+        divergences = [divergence_markdown(found) for found in scores.values() if found]
+        return "\n".join([traces_to_markdown(chain), *divergences]), "text/markdown; charset=utf-8"
     raise InputError(f"{kind!r} is no export format.", "Accepted: json, md.", field="format")
 
 

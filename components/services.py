@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from components.compare.scoring import ScoringService
 from components.compare.turns import TurnService
 from components.core.errors import AppError
 from components.engines.catalog import Catalog
+from components.engines.exact_scoring import ExactScorer
 from components.engines.prepare import ModelPreparer
-from components.engines.specs import SpecSettings, engine_specs
+from components.engines.specs import SpecSettings, engine_specs, exchange_folder
 from components.engines.supervisor import EngineHub
 from components.profiles.loader import list_pairs, load_pair
 from components.profiles.schema import PairProfile
@@ -24,6 +26,7 @@ from components.settings import REPOSITORY, Settings
 from components.storage.blobs import BlobStore
 from components.storage.database import Database
 from components.storage.images import ImageLimits, ImageStore
+from components.storage.scores import ScoreRepository
 from components.storage.state_lock import StateLock
 from components.storage.traces import TraceRepository
 
@@ -37,6 +40,8 @@ class Services:
     catalog: Catalog
     hub: EngineHub
     turns: TurnService
+    scoring: ScoringService
+    scores: ScoreRepository
     traces: TraceRepository
     images: ImageStore
     database: Database
@@ -87,11 +92,21 @@ def build_services(settings: Settings) -> Services:
         settings.state_dir / "models", REPOSITORY, hub_token=os.environ.get("HF_TOKEN"), child_env=_child_environment()
     )
     hub = EngineHub(engine_specs(catalog, preparer, _spec_settings(settings)))
-    turns = TurnService(catalog=catalog, hub=hub, traces=traces, images=images, now=lambda: datetime.now(UTC))
+    turns = TurnService(catalog=catalog, hub=hub, traces=traces, images=images, now=_utc_now)
+    scores = ScoreRepository(database, blobs)
+    scoring = ScoringService(
+        catalog=catalog, hub=hub, traces=traces, scores=scores, data_url=turns.data_url,
+        exact=ExactScorer(exchange_folder(settings.state_dir)), now=_utc_now,
+    )  # fmt: skip
     return Services(
-        settings=settings, pair=pair, catalog=catalog, hub=hub, turns=turns, traces=traces, images=images,
+        settings=settings, pair=pair, catalog=catalog, hub=hub, turns=turns, scoring=scoring, scores=scores,
+        traces=traces, images=images,
         database=database, lock=lock, profile_errors=tuple(errors),
     )  # fmt: skip
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
 
 
 def _spec_settings(settings: Settings) -> SpecSettings:

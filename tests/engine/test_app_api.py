@@ -178,3 +178,59 @@ def test_f46_the_api_knows_no_stranger(app: RunningApp) -> None:
             return (await http.post(f"{app.url}gradio_api/call/compare", json={"data": ["x"]})).status_code
 
     assert asyncio.run(ask()) == 403
+
+
+def test_a_turn_is_scored_exactly_on_both_paths(app: RunningApp, client: Client) -> None:
+    trace = compare(client, "Describe the picture.", SAMPLES / "four-shapes.png")
+    for path, column in zip(("base", "candidate"), trace["columns"], strict=True):
+        score = client.predict(trace["id"], {"path": path, "k": 3}, api_name="/score")
+        assert (score["method"], score["path_of"], score["base"], score["candidate"]) == (
+            "exact",
+            path,
+            BASE,
+            CANDIDATE,
+        )
+        assert "float64 logits" in score["precision"]
+        assert [token["token_id"] for token in score["tokens"]] == column["answer"]["token_ids"]
+        values = [token["kl_base_to_candidate_nats"] for token in score["tokens"]]
+        assert all(value >= 0 for value in values) and max(values) > 0
+        assert score["mean_kl_base_to_candidate_nats"] == pytest.approx(sum(values) / len(values))
+        assert score["floor"]["batch_tokens"][1] > score["floor"]["batch_tokens"][0]
+        assert all(len(token["base_top"]) == 3 for token in score["tokens"])
+    export = httpx.get(f"{app.url}traces/{trace['id']}.json").json()["traces"][0]["scores"]
+    assert [found["path_of"] for found in export] == ["base", "candidate"]
+    assert "mean KL(base‖candidate)" in httpx.get(f"{app.url}traces/{trace['id']}.md").text
+
+
+def test_the_lower_bound_never_passes_the_exact_value(client: Client) -> None:
+    trace = compare(client, "Describe the picture.", SAMPLES / "bar-chart.png")
+    exact = client.predict(trace["id"], {"method": "exact"}, api_name="/score")["tokens"]
+    bound = client.predict(trace["id"], {"method": "top_k"}, api_name="/score")
+    assert bound["method"] == "top_k" and bound["floor"] is None and bound["notes"]
+    for found, true in zip(bound["tokens"], exact, strict=True):
+        if found["kl_base_to_candidate_nats"] is not None:
+            # The recorded values are of bfloat16 logits from decoding, the exact ones of float64 logits.
+            assert found["kl_base_to_candidate_nats"] <= true["kl_base_to_candidate_nats"] * 1.5 + 0.02
+            assert 0 < found["covered_mass"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"path": "left"}, "Accepted: base, candidate"),
+        ({"method": "best"}, "Accepted: auto, exact, top_k"),
+        ({"method": "stock"}, "not built yet"),
+        ({"k": 50}, "0 to 20"),
+        ({"depth": 1}, "Accepted: path"),
+        ({"candidate": "embedded/none"}, "Accepted"),
+    ],
+)
+def test_bad_score_options_name_the_field(client: Client, options: dict[str, Any], words: str) -> None:
+    trace = compare(client, "What can you answer questions about?")
+    with pytest.raises(ClientError, match=words):
+        client.predict(trace["id"], options, api_name="/score")
+
+
+def test_an_unknown_turn_can_not_be_scored(client: Client) -> None:
+    with pytest.raises(ClientError, match="There is no turn"):
+        client.predict("nothing", api_name="/score")

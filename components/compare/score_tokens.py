@@ -1,0 +1,154 @@
+"""Statistics to token records: from the exact method's arrays, or from the top-k lists that two answers carry. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from components.core.answers import Answer, TokenStep
+from components.core.errors import InputError
+from components.core.estimators import tail_bucket
+from components.core.scores import Alternative, Side, TokenScore
+from components.engines.exact_scoring import ExactResult
+
+_FEW_ALTERNATIVES = 5
+
+
+def exact_tokens(answer: Answer, result: ExactResult, text_of: Callable[[int], str]) -> list[TokenScore]:
+    """One record for each token of the answer.
+
+    Raises:
+        InputError: not one row of statistics for each token.
+    """
+    rows = len(result.statistics["kl_base_to_candidate_nats"])
+    if rows != len(answer.tokens):
+        raise InputError(f"{rows} rows of statistics came back for {len(answer.tokens)} tokens.", "Score it again.")
+    return [_exact_token(step, index, result, text_of) for index, step in enumerate(answer.tokens)]
+
+
+def _exact_token(step: TokenStep, row: int, result: ExactResult, text_of: Callable[[int], str]) -> TokenScore:
+    values = {name: float(column[row]) for name, column in result.statistics.items()}
+    base_logprob, candidate_logprob = values.pop("base_target_logprob"), values.pop("candidate_target_logprob")
+    ranks = {f"{side}_rank": int(values.pop(f"{side}_target_rank")) for side in ("base", "candidate")}
+    tops = {side: _alternatives(result, side, row, text_of) for side in ("base", "candidate")}
+    known = {name: value if math.isfinite(value) else None for name, value in values.items()}
+    return TokenScore(
+        token_id=step.token_id if step.token_id is not None else -1,
+        text=step.text or text_of(step.token_id if step.token_id is not None else -1),
+        raw=step.raw,
+        base_logprob=base_logprob,
+        candidate_logprob=candidate_logprob,
+        delta_p=math.exp(candidate_logprob) - math.exp(base_logprob),
+        fork=tops["base"][0].token_id != tops["candidate"][0].token_id,
+        covered_mass=1.0,
+        base_top=tops["base"],
+        candidate_top=tops["candidate"],
+        **ranks,
+        **known,
+    )
+
+
+def _alternatives(result: ExactResult, side: str, row: int, text_of: Callable[[int], str]) -> tuple[Alternative, ...]:
+    ids = result.tops[f"{side}_top_ids"][row]
+    base, candidate = (result.tops[f"{side}_top_{of}_logprobs"][row] for of in ("base", "candidate"))
+    return tuple(
+        Alternative(
+            token_id=int(token_id), text=text_of(int(token_id)), base_logprob=float(p), candidate_logprob=float(q)
+        )
+        for token_id, p, q in zip(ids, base, candidate, strict=True)
+    )
+
+
+def top_k_tokens(base: Answer, candidate: Answer, path: Side) -> tuple[list[TokenScore], list[str]]:
+    """Token records up to the first token at which the answers differ, and what to know about them.
+
+    Both sides have seen the same tokens so far, so their own lists are about the same path. What only one side lists
+    is unknown on the other: the figure is a lower bound over the ids that both list.
+
+    Raises:
+        InputError: an endpoint gave no log-probabilities, or no ids.
+    """
+    for name, answer in (("base", base), ("candidate", candidate)):
+        if not any(step.top for step in answer.tokens):
+            raise InputError(
+                f"The {name}'s endpoint returned no log-probabilities, so there is nothing to compare.",
+                "Use a server that returns top_logprobs, or an engine that Diptych runs.",
+                field="method",
+            )
+    written = base if path == "base" else candidate
+    pairs = list(zip(base.tokens, candidate.tokens, strict=False))
+    same = next((i for i, (b, c) in enumerate(pairs) if _name(b) != _name(c)), len(pairs))
+    scored = [_top_k_token(b, c, b if path == "base" else c) for b, c in pairs[: same + 1]]
+    rest = [_unknown(step) for step in written.tokens[len(scored) :]]
+    fewest = min(min(len(b.top), len(c.top)) for b, c in pairs[: same + 1])
+    notes = [f"Lower bound from the ids that both sides list, at least {fewest} alternatives a side."]
+    if rest:
+        notes.append(f"After token {len(scored)} the answers have parted; what follows is not on the same path.")
+    if fewest < _FEW_ALTERNATIVES:
+        notes.append("An endpoint returned few alternatives: the bound is loose.")
+    return scored + rest, notes
+
+
+def _name(step: TokenStep) -> int | str:
+    return step.token_id if step.token_id is not None else step.text
+
+
+def _unknown(step: TokenStep) -> TokenScore:
+    return TokenScore(token_id=step.token_id if step.token_id is not None else -1, text=step.text, raw=step.raw)
+
+
+def _listed(step: TokenStep) -> dict[int | str, float]:
+    found = {
+        (item.token_id if item.token_id is not None else item.text): item.logprob
+        for item in step.top
+        if item.logprob is not None
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _top_k_token(base: TokenStep, candidate: TokenStep, written: TokenStep) -> TokenScore:
+    p, q = _listed(base), _listed(candidate)
+    shared = [name for name in p if name in q]
+    kl = mass = None
+    if shared:
+        bound = tail_bucket(np.array([[p[name] for name in shared]]), np.array([[q[name] for name in shared]]))
+        kl, mass = float(bound.kl_base_to_candidate_nats[0]), float(bound.base_mass[0])
+    name = _name(written)
+    base_logprob, candidate_logprob = p.get(name), q.get(name)
+    both = base_logprob is not None and candidate_logprob is not None
+    return TokenScore(
+        token_id=written.token_id if written.token_id is not None else -1,
+        text=written.text,
+        raw=written.raw,
+        kl_base_to_candidate_nats=kl,
+        base_logprob=base_logprob,
+        candidate_logprob=candidate_logprob,
+        delta_p=math.exp(candidate_logprob) - math.exp(base_logprob) if both else None,  # type: ignore[arg-type]
+        fork=_best(p) != _best(q),
+        covered_mass=mass,
+        base_top=_side(base, p, q, base=True),
+        candidate_top=_side(candidate, q, p, base=False),
+    )
+
+
+def _best(listed: dict[int | str, float]) -> int | str | None:
+    return max(listed, key=lambda name: listed[name], default=None)
+
+
+def _side(
+    step: TokenStep, own: dict[int | str, float], other: dict[int | str, float], *, base: bool
+) -> tuple[Alternative, ...]:
+    items: Sequence[tuple[int | str, int | None, str]] = [
+        (item.token_id if item.token_id is not None else item.text, item.token_id, item.text) for item in step.top
+    ]
+    return tuple(
+        Alternative(
+            token_id=-1 if token_id is None else token_id,
+            text=text,
+            base_logprob=own.get(name) if base else other.get(name),
+            candidate_logprob=other.get(name) if base else own.get(name),
+        )
+        for name, token_id, text in items
+    )

@@ -1,0 +1,91 @@
+"""A score as JSON: for scripts, for exports, and for the page. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from components.core import statistics
+from components.core.scores import Alternative, Score, TokenScore
+
+ALL_ALTERNATIVES = 64
+_TOKEN_FIELDS = (
+    "token_id", "text", "kl_base_to_candidate_nats", "kl_candidate_to_base_nats", "jensen_shannon_nats",
+    "total_variation", "base_logprob", "candidate_logprob", "delta_p", "base_rank", "candidate_rank",
+    "base_entropy_nats", "candidate_entropy_nats", "base_margin_nats", "candidate_margin_nats", "fork", "covered_mass",
+)  # fmt: skip
+
+
+def score_to_dict(score: Score, k: int) -> dict[str, Any]:
+    """The whole score with ``k`` alternatives of each side; a figure that is not known is None."""
+    return {
+        "id": score.id,
+        "trace_id": score.trace_id,
+        "answer_id": score.answer_id,
+        "path_of": score.path,  # not "path", which Gradio's clients take for a file
+        "base": score.base_engine,
+        "candidate": score.candidate_engine,
+        "method": score.method,
+        "precision": score.precision,
+        "floor": None if score.floor is None else score.floor.model_dump(mode="json"),
+        "first_fork": score.first_fork,
+        "forks": list(score.forks),
+        **summary(score),
+        "tokens": [_token(token, k) for token in score.tokens],
+        "notes": list(score.notes),
+        "seconds": round(score.seconds, 3),
+        "created_at": score.created_at.isoformat(),
+    }
+
+
+def summary(score: Score) -> dict[str, Any]:
+    """Figures over all tokens that have a value."""
+    kl = score.known("kl_base_to_candidate_nats")
+    forks = [token.fork for token in score.tokens if token.fork is not None]
+    delta_p = score.known("delta_p")
+    if not kl:
+        return {"mean_kl_base_to_candidate_nats": None, "tokens_scored": 0}
+    mean = statistics.mean(kl)
+    return {
+        "tokens_scored": len(kl),
+        "mean_kl_base_to_candidate_nats": mean.value,
+        "mean_kl_standard_error_nats": mean.standard_error,
+        "median_kl_base_to_candidate_nats": statistics.percentile(kl, 50),
+        "p95_kl_base_to_candidate_nats": statistics.percentile(kl, 95),
+        "max_kl_base_to_candidate_nats": max(kl),
+        "sum_kl_base_to_candidate_nats": math.fsum(kl),
+        "same_top_p": 1 - sum(forks) / len(forks) if forks else None,
+        "delta_p_rms": statistics.root_mean_square(delta_p).value if delta_p else None,
+    }
+
+
+def divergence_markdown(scores: Sequence[Score]) -> str:
+    """Scores of one turn as a section of its Markdown export."""
+    lines = [_line(score) for score in scores]
+    return "\n".join([f"### Divergence of turn `{scores[0].trace_id}`", "", *lines, ""])
+
+
+def _line(score: Score) -> str:
+    figures = summary(score)
+    mean = figures["mean_kl_base_to_candidate_nats"]
+    if mean is None:
+        return f"- {score.candidate_engine}, {score.path}'s answer: no token could be compared ({score.method})."
+    bound = "at least " if score.method == "top_k" else ""
+    floor = f", noise floor {score.floor.mean_nats:.2g}" if score.floor else ", noise floor not measured"
+    fork = "no fork" if score.first_fork is None else f"first fork at token {score.first_fork + 1}"
+    return (
+        f"- {score.candidate_engine} against {score.base_engine}, on the {score.path}'s {figures['tokens_scored']} "
+        f"tokens: mean KL(base‖candidate) {bound}{mean:.4g} nats{floor}; {fork} (method {score.method}: "
+        f"{score.precision})."
+    )
+
+
+def _token(token: TokenScore, k: int) -> dict[str, Any]:
+    values = {name: getattr(token, name) for name in _TOKEN_FIELDS}
+    tops = {"base_top": token.base_top, "candidate_top": token.candidate_top}
+    return values | {name: [_alternative(item) for item in top[:k]] for name, top in tops.items()}
+
+
+def _alternative(item: Alternative) -> dict[str, Any]:
+    return item.model_dump(mode="json")

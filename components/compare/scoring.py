@@ -1,0 +1,261 @@
+"""Scoring of a stored turn: which answer, which engines, which method; the result is a record. No page, no HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from components.compare.request import Ask, chosen_answers, messages_for
+from components.compare.score_tokens import exact_tokens, top_k_tokens
+from components.core.answers import ImageRecord
+from components.core.errors import InputError
+from components.core.scores import Method, NoiseFloor, Score, Side, TokenScore
+from components.core.states import Outcome
+from components.core.traces import StoredAnswer, Trace
+from components.engines.catalog import Catalog, CatalogEntry
+from components.engines.exact_scoring import ExactResult, ExactScorer, PathTokens, is_supported
+from components.engines.supervisor import EngineHub
+from components.engines.transport import EngineClient
+from components.storage.scores import ScoreRepository
+from components.storage.traces import TraceRepository
+
+PATHS = ("base", "candidate")
+METHODS = ("auto", "exact", "top_k")
+_READY_LIMIT_S = 900.0
+_FLOOR_TRIES = 3
+_KEPT_FLOORS = 256
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to score of a turn."""
+
+    path: Side = "base"
+    method: str = "auto"
+    candidate: str | None = None  # engine id; None = the turn's first candidate
+
+    @classmethod
+    def read(cls, options: Mapping[str, object]) -> Wanted:
+        """From the options of a call.
+
+        Raises:
+            InputError: naming the option and what it accepts.
+        """
+        path, method = str(options.get("path") or "base"), str(options.get("method") or "auto")
+        if path not in PATHS:
+            raise InputError(f"{path!r} is no path.", f"Accepted: {', '.join(PATHS)}.", field="path")
+        if method == "stock":
+            raise InputError(
+                "The method stock needs vLLM's V2 runner on a GPU and is not built yet.",
+                f"Accepted: {', '.join(METHODS)}.",
+                field="method",
+            )
+        if method not in METHODS:
+            raise InputError(f"{method!r} is no method.", f"Accepted: {', '.join(METHODS)}.", field="method")
+        candidate = options.get("candidate")
+        return cls("base" if path == "base" else "candidate", method, str(candidate) if candidate else None)
+
+
+@dataclass(frozen=True)
+class _Case:
+    """A turn's answer between two engines."""
+
+    trace: Trace
+    parents: tuple[Trace, ...]
+    stored: StoredAnswer  # whose tokens are scored
+    other: StoredAnswer | None  # the other side's own answer, where the turn has one
+    base: CatalogEntry
+    candidate: CatalogEntry
+    wanted: Wanted
+
+
+class ScoringService:
+    """Scores answers; one at a time, since each fills the engines."""
+
+    def __init__(
+        self, *, catalog: Catalog, hub: EngineHub, traces: TraceRepository, scores: ScoreRepository,
+        exact: ExactScorer, data_url: Callable[[ImageRecord], str], now: Callable[[], datetime],
+    ) -> None:  # fmt: skip
+        self._catalog, self._hub, self._traces, self._scores = catalog, hub, traces, scores
+        self._exact, self._data_url, self._now = exact, data_url, now
+        self._floors: OrderedDict[tuple[str, datetime, str], NoiseFloor | None] = OrderedDict()
+        self._turn = asyncio.Lock()
+
+    async def score(self, trace_id: str, wanted: Wanted) -> Score:
+        """Score one answer of a stored turn and store the result.
+
+        Raises:
+            RecordNotFoundError: there is no such turn. InputError: it can't be scored so; says why.
+            EngineError, StreamError: an engine could not do its part.
+        """
+        case = await self._case(trace_id, wanted)
+        async with self._turn:
+            started = time.monotonic()
+            method = self._method(case)
+            score = await (self._score_exactly(case) if method == "exact" else self._score_top_k(case))
+            score = score.model_copy(update={"seconds": time.monotonic() - started})
+        await asyncio.to_thread(self._scores.add, score)
+        return score
+
+    async def of_turn(self, trace_id: str) -> list[Score]:
+        """All stored scores of a turn, oldest first."""
+        return await asyncio.to_thread(self._scores.of_turn, trace_id)
+
+    # ---- which answer, which engines --------------------------------------------------------------------------
+
+    async def _case(self, trace_id: str, wanted: Wanted) -> _Case:
+        chain = await asyncio.to_thread(self._traces.conversation, trace_id)
+        trace = chain[-1]
+        bases = [a for a in trace.latest_answers if a.slot.label.role == "base"]
+        candidates = [
+            a for a in trace.latest_answers
+            if a.slot.label.role == "candidate" and wanted.candidate in (None, a.slot.label.engine_id)
+        ]  # fmt: skip
+        mine, others = (bases, candidates) if wanted.path == "base" else (candidates, bases)
+        if not mine:
+            raise InputError(
+                f"This turn has no answer of a {wanted.path}.", f"Ask a {wanted.path} too, or score the other path.",
+                field="path",
+            )  # fmt: skip
+        stored, other = mine[0], others[0] if others else None
+        base, candidate = self._engines(trace, bases, candidates, wanted)
+        if base.pair.id != candidate.pair.id:
+            raise InputError("Base and candidate belong to different pairs.", "Their tokens can't be compared.")
+        return _Case(trace, tuple(chain[:-1]), stored, other, base, candidate, wanted)
+
+    def _engines(
+        self, trace: Trace, bases: list[StoredAnswer], candidates: list[StoredAnswer], wanted: Wanted
+    ) -> tuple[CatalogEntry, CatalogEntry]:
+        of_pair = self._catalog.of_pair(trace.pair)
+        if bases:
+            base = self._catalog.find(bases[0].slot.label.engine_id)
+        else:
+            base = next(entry for entry in of_pair if entry.model.role == "base")
+        if wanted.candidate or candidates:
+            name = wanted.candidate or candidates[0].slot.label.engine_id
+            return base, self._catalog.find(name, field="candidate")
+        first = next((entry for entry in of_pair if entry.model.role == "candidate"), None)
+        if first is None:
+            raise InputError("This pair has no candidate.", field="candidate")
+        return base, first
+
+    def _method(self, case: _Case) -> Method:
+        reason = self._why_not_exact(case)
+        if case.wanted.method == "exact" and reason:
+            raise InputError(f"This turn can't be scored exactly: {reason}", "Choose the method top_k.", field="method")
+        return "top_k" if reason or case.wanted.method == "top_k" else "exact"
+
+    def _why_not_exact(self, case: _Case) -> str:
+        for entry in (case.base, case.candidate):
+            if entry.model.source.kind == "remote":
+                return f"{entry.engine_id} runs elsewhere, without our extension."
+            version = self._hub.status(entry.engine_id).engine_version
+            if version is not None and not is_supported(version):
+                return f"{entry.engine_id} is vLLM {version}, which the extension does not know."
+            if entry.pair.vision and case.trace.images and entry.pair.serve_of(entry.model).tokenizer_mode != "mistral":
+                return "with pictures it needs the mistral tokenizer mode."
+        answer = case.stored.answer
+        if not answer.prompt_token_ids or any(step.token_id is None for step in answer.tokens):
+            return "its token ids are not known."
+        return ""
+
+    # ---- exact ------------------------------------------------------------------------------------------------
+
+    async def _score_exactly(self, case: _Case) -> Score:
+        path = self._path(case)
+        base, candidate = [await self._client(entry.engine_id) for entry in (case.base, case.candidate)]
+        result = await self._exact.score(base, candidate, path)
+        floor = await self._floor(case.base.engine_id, path, result.dtype)
+        texts = base.vocabulary.text if base.vocabulary else str
+        notes = [] if floor else ["The noise floor could not be measured: small figures may be noise."]
+        precision = (
+            f"{result.dtype} hidden states, {result.logits_dtype} logits from each model's own head, float64 sums"
+        )
+        return self._record(case, "exact", precision, exact_tokens(case.stored.answer, result, texts), floor, notes)
+
+    def _path(self, case: _Case) -> PathTokens:
+        slot, answer = case.stored.slot, case.stored.answer
+        if answer.outcome in (Outcome.STREAMING, Outcome.FAILED) or not answer.tokens:
+            raise InputError("That answer has no tokens to score.", "Wait for its end, or retry it.", field="trace_id")
+        other = case.other
+        if (
+            other is not None
+            and not slot.history
+            and other.answer.prompt_token_ids
+            and other.answer.prompt_token_ids != answer.prompt_token_ids
+        ):
+            raise InputError(
+                "The two engines turned the same prompt or pictures into different tokens, so nothing can be compared.",
+                "Look at the turn's alarms.",
+                field="trace_id",
+            )
+        trace = case.trace
+        ask = Ask(key=trace.id, prompt=trace.prompt, system=trace.system, images=trace.images, columns=())
+        chosen = chosen_answers(case.parents, slot.position, slot.history)
+        messages = messages_for(ask, case.parents, chosen, self._data_url)
+        parts = [part for m in messages if isinstance(m["content"], list) for part in m["content"]]
+        images = tuple(part["image_url"]["url"] for part in parts if part["type"] == "image_url")
+        ids = tuple(token_id for token_id in answer.token_ids if token_id is not None)
+        return PathTokens(answer.prompt_token_ids, ids, images, salt=f"score-{trace.conversation_id}")
+
+    async def _floor(self, engine_id: str, path: PathTokens, dtype: str) -> NoiseFloor | None:
+        """Measured with the first answer that is scored after a start of the base's engine."""
+        since = self._hub.status(engine_id).since
+        key = (engine_id, since, dtype)
+        if key in self._floors:
+            return self._floors[key]
+        client = await self._client(engine_id)
+        floor = None
+        for _ in range(_FLOOR_TRIES):
+            result = await self._exact.floor(client, path)
+            alone, together = len(path.prompt_ids) + len(path.answer_ids) - 1, max(result.batch_tokens)
+            if together > alone:  # else the requests did not meet in one step, and it says nothing
+                floor = self._floor_record(result, (alone, together), since)
+                break
+        self._floors[key] = floor
+        while len(self._floors) > _KEPT_FLOORS:
+            self._floors.popitem(last=False)
+        return floor
+
+    def _floor_record(self, result: ExactResult, shapes: tuple[int, int], since: datetime) -> NoiseFloor:
+        values = result.statistics["kl_base_to_candidate_nats"]
+        return NoiseFloor(
+            mean_nats=float(values.mean()), max_nats=float(values.max()), tokens=len(values), batch_tokens=shapes,
+            measured_at=self._now(), engine_started_at=since,
+        )  # fmt: skip
+
+    async def _client(self, engine_id: str) -> EngineClient:
+        await self._hub.wait_ready(engine_id, _READY_LIMIT_S)
+        return self._hub.client(engine_id)
+
+    # ---- from what the answers brought along --------------------------------------------------------------------
+
+    async def _score_top_k(self, case: _Case) -> Score:
+        if case.other is None:
+            raise InputError("This turn has only one side's answer.", "Ask base and candidate the same.", field="path")
+        if case.stored.slot.history or case.other.slot.history:
+            raise InputError(
+                "In a conversation each side continues its own answers, so these are not on the same path.",
+                "Score the first turn, or use engines that Diptych runs (method exact).",
+                field="method",
+            )
+        sides = (case.stored, case.other) if case.wanted.path == "base" else (case.other, case.stored)
+        tokens, notes = top_k_tokens(sides[0].answer, sides[1].answer, case.wanted.path)
+        precision = "log-probabilities as the endpoints sent them: a lower bound of the divergence"
+        return self._record(case, "top_k", precision, tokens, None, notes)
+
+    def _record(
+        self, case: _Case, method: Method, precision: str, tokens: Sequence[TokenScore], floor: NoiseFloor | None,
+        notes: Sequence[str],
+    ) -> Score:  # fmt: skip
+        return Score(
+            id=secrets.token_hex(12), trace_id=case.trace.id, answer_id=case.stored.slot.id, path=case.wanted.path,
+            base_engine=case.base.engine_id, candidate_engine=case.candidate.engine_id, method=method,
+            precision=precision, created_at=self._now(), floor=floor, tokens=tuple(tokens),
+            notes=tuple(notes), seconds=0.0,
+        )  # fmt: skip

@@ -1,0 +1,49 @@
+"""API endpoint ``/score``: how far base and candidate part on a stored turn's tokens, through the same service."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from components.compare.score_view import score_to_dict
+from components.compare.scoring import ScoringService, Wanted
+from components.core.errors import AppError, InputError
+from components.ui.messages import as_api_error
+
+_OPTIONS = ("path", "method", "candidate", "k")
+
+
+def add_score_api(scoring: ScoringService) -> None:
+    """Register the endpoint inside the current Blocks context."""
+
+    async def score(trace_id: str, options: dict[str, Any] | None = None) -> dict[str, Any]:
+        options = options or {}
+        try:
+            unknown = sorted(set(options) - set(_OPTIONS))
+            if unknown:
+                raise InputError(f"{unknown[0]!r} is no option.", f"Accepted: {', '.join(_OPTIONS)}.", field="options")
+            k = read_k(options.get("k"))
+            return score_to_dict(await scoring.score(trace_id, Wanted.read(options)), k)
+        except AppError as exc:
+            raise as_api_error(exc) from None
+
+    with gr.Row(visible=False):
+        trace_id = gr.Textbox(label="trace_id")
+        options = gr.JSON({}, label="options")
+        result = gr.JSON(label="score")
+        button = gr.Button("score")
+    button.click(score, [trace_id, options], result, api_name="score", concurrency_limit=None)
+
+
+def read_k(value: object) -> int:
+    """How many alternatives of each side a result shows.
+
+    Raises:
+        InputError: not a number from 0 to 20.
+    """
+    if value is None:
+        return 5
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 20:
+        return value
+    raise InputError(f"{value!r} is no number of alternatives.", "Accepted: 0 to 20.", field="k")
