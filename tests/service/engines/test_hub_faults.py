@@ -183,16 +183,16 @@ async def test_f18_stop_wins_at_every_moment_of_a_start(bench: Bench, moment: st
 async def test_f20_f22_leftovers_of_a_dead_app_are_ended_before_the_start(bench: Bench) -> None:
     spec = bench.spec()
     assert spec.server is not None
-    argv = [sys.executable, "-S", str(STAND_IN), "ignore_term", "sleep"]
+    argv = [sys.executable, "-S", str(STAND_IN), "ignore_term", "note=started", "sleep"]
     orphan = ProcessGroup.spawn(argv, {}, bench.folder, bench.folder / "old.log", name=str(bench.socket()))
-    while len(bench.members()) < 2:
-        await asyncio.sleep(0.02)
+    # Up, not only forked: whoever still has to print its first line dies of the launcher's closed pipe.
+    async with asyncio.timeout(10):
+        while not (bench.folder / "started").exists():
+            await asyncio.sleep(0.02)
     os.kill(orphan.pid, signal.SIGKILL)
     await orphan.wait()
-    # On a busy machine the child may be between fork and exec, where /proc shows no environment of it.
-    async with asyncio.timeout(10):
-        while len(left := bench.members()) != 1:
-            await asyncio.sleep(0.02)
+    left = bench.members()
+    assert len(left) == 1
     hub = bench.hub(spec)
     await hub.start(NAME)
     await hub.wait_ready(NAME, 10)
