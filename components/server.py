@@ -58,7 +58,7 @@ def create_server(services: Services) -> FastAPI:
 def _compare(services: Services, handlers: CompareHandlers, access: Access) -> Refresh:
     urls = [example_url(example.image) for example in services.pair.examples]
     refresh = create_compare_tab(
-        handlers=handlers, catalog=services.catalog, pair=services.pair,
+        handlers=handlers, scoring=services.scoring, catalog=services.catalog, pair=services.pair,
         max_file_bytes=services.settings.image_max_bytes, example_urls=urls, access=access,
     )  # fmt: skip
     add_compare_api(

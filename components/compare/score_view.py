@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from components.core import statistics
 from components.core.scores import Alternative, Score, TokenScore
 
 ALL_ALTERNATIVES = 64
+_SHOWN = 6  # alternatives of each side on the page
 _TOKEN_FIELDS = (
     "token_id", "text", "kl_base_to_candidate_nats", "kl_candidate_to_base_nats", "jensen_shannon_nats",
     "total_variation", "base_logprob", "candidate_logprob", "delta_p", "base_rank", "candidate_rank",
@@ -89,3 +90,90 @@ def _token(token: TokenScore, k: int) -> dict[str, Any]:
 
 def _alternative(item: Alternative) -> dict[str, Any]:
     return item.model_dump(mode="json")
+
+
+def page_view(score: Score, labels: Mapping[str, str]) -> dict[str, Any]:
+    """What the divergence card draws; ``labels`` are the engines' names as shown."""
+    figures = summary(score)
+    return {
+        "state": "done",
+        "turn": score.trace_id,
+        "answer": score.answer_id,
+        "path_of": score.path,
+        "candidate": labels.get(score.candidate_engine, score.candidate_engine),
+        "method": score.method,
+        "method_words": _METHOD_WORDS[score.method],
+        "precision": score.precision,
+        "floor": score.floor.max_nats if score.floor else None,
+        "floor_words": _floor_words(score),
+        "figures": _figure_words(score, figures),
+        "notes": list(score.notes),
+        "tokens": [_page_token(token) for token in score.tokens],
+    }
+
+
+_METHOD_WORDS = {
+    "exact": "exact, full vocabulary",
+    "stock": "lower bound from the base's likeliest ids",
+    "top_k": "lower bound from the ids both sides list",
+}
+
+
+def _floor_words(score: Score) -> str:
+    floor = score.floor
+    if floor is None:
+        return "noise floor not measured"
+    if floor.max_nats == 0:
+        return f"noise floor 0: the base repeats itself to the bit over {floor.tokens} tokens"
+    return f"noise floor {_nats(floor.mean_nats)}, at most {_nats(floor.max_nats)} nats over {floor.tokens} tokens"
+
+
+def _figure_words(score: Score, figures: Mapping[str, Any]) -> list[str]:
+    mean = figures["mean_kl_base_to_candidate_nats"]
+    if mean is None:
+        return ["No token could be compared."]
+    error = figures["mean_kl_standard_error_nats"]
+    spread = f" ± {_nats(error)}" if error is not None else ""
+    words = [
+        f"mean KL {'≥ ' if score.method != 'exact' else ''}{_nats(mean)}{spread} nats",
+        f"highest {_nats(figures['max_kl_base_to_candidate_nats'])}",
+    ]
+    if figures["same_top_p"] is not None:
+        words.append(f"same likeliest token {figures['same_top_p']:.1%}")
+    if figures["delta_p_rms"] is not None:
+        words.append(f"Δp RMS {figures['delta_p_rms']:.2%}")
+    return [*words, f"{figures['tokens_scored']} tokens"]
+
+
+def _nats(value: float) -> str:
+    return f"{value:.4f}" if value >= 0.00005 or value == 0 else f"{value:.1e}"
+
+
+def _page_token(token: TokenScore) -> dict[str, Any]:
+    """Short names: a long answer has thousands of these."""
+    return {
+        "t": token.text,
+        # Half a character has no text of its own: its bytes are shown.
+        "b": token.raw.hex(" ").upper() if token.raw is not None and "\ufffd" in token.text else None,
+        "kl": token.kl_base_to_candidate_nats,
+        "dp": token.delta_p,
+        "rb": token.base_rank,
+        "rc": token.candidate_rank,
+        "hb": token.base_entropy_nats,
+        "hc": token.candidate_entropy_nats,
+        "f": token.fork,
+        "m": token.covered_mass,
+        "top": _joined(token),
+    }
+
+
+def _joined(token: TokenScore) -> list[list[Any]]:
+    """Both sides' likeliest ids in one list: [text, base probability, candidate probability], base's best first."""
+    seen: dict[tuple[int, str], Alternative] = {}
+    for item in (*token.base_top[:_SHOWN], *token.candidate_top[:_SHOWN]):
+        seen.setdefault((item.token_id, item.text), item)
+    return [[i.text, _probability(i.base_logprob), _probability(i.candidate_logprob)] for i in seen.values()]
+
+
+def _probability(logprob: float | None) -> float | None:
+    return None if logprob is None else math.exp(logprob)

@@ -102,6 +102,12 @@ class ScoringService:
         await asyncio.to_thread(self._scores.add, score)
         return score
 
+    async def is_ready(self, trace_id: str, wanted: Wanted) -> bool:
+        """Whether scoring could begin at once."""
+        case = await self._case(trace_id, wanted)
+        engines = (case.base, case.candidate)
+        return self._method(case) == "top_k" or all(self._hub.status(entry.engine_id).ready for entry in engines)
+
     async def of_turn(self, trace_id: str) -> list[Score]:
         """All stored scores of a turn, oldest first."""
         return await asyncio.to_thread(self._scores.of_turn, trace_id)

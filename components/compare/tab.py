@@ -10,6 +10,8 @@ import gradio as gr
 
 from components.compare import view_model
 from components.compare.request import MAX_COLUMNS
+from components.compare.scoring import ScoringService
+from components.compare.tab_divergence import wire_divergence
 from components.compare.tab_handlers import CompareHandlers
 from components.compare.tab_layout import ColumnParts, CompareParts, build_layout
 from components.core.errors import AppError
@@ -27,7 +29,7 @@ _STREAMED: dict[str, Any] = {**_QUIET, "concurrency_limit": None, "preprocess": 
 
 
 def create_compare_tab(
-    *, handlers: CompareHandlers, catalog: Catalog, pair: PairProfile, max_file_bytes: int,
+    *, handlers: CompareHandlers, scoring: ScoringService, catalog: Catalog, pair: PairProfile, max_file_bytes: int,
     example_urls: list[str | None], access: Access,
 ) -> Refresh:  # fmt: skip
     """Build the tab inside the current Blocks context."""
@@ -56,6 +58,7 @@ def create_compare_tab(
     parts = build_layout(engines, chosen, pair.sampling, composer, min(2, len(of_pair)))
     _wire_asking(parts, handlers, access)
     _wire_columns(parts, handlers, access)
+    wire_divergence(parts.divergence, scoring, catalog)
     return _wire_reading(parts, handlers, access)
 
 

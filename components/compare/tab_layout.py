@@ -33,6 +33,7 @@ class CompareParts:
     composer: gr.HTML
     notices: gr.HTML
     recent: gr.HTML
+    divergence: gr.HTML
     columns: tuple[ColumnParts, ...]
     count: gr.State
     add: gr.Button
@@ -62,6 +63,7 @@ def build_layout(
                     _column(position, engines, chosen[position], visible=position < columns_now)
                     for position in range(MAX_COLUMNS)
                 )
+            divergence = view("divergence", {"state": "none"}, events=["score"], elem_id="dt-divergence")
             with gr.Row(elem_id="dt-count"):
                 remove = gr.Button("− column", size="sm", elem_classes=["dt-quiet"])
                 add = gr.Button("+ column", size="sm", elem_classes=["dt-quiet"])
@@ -70,6 +72,7 @@ def build_layout(
         composer=composer,
         notices=notices,
         recent=recent,
+        divergence=divergence,
         columns=columns,
         count=gr.State(columns_now),
         add=add,

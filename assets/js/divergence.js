@@ -1,0 +1,203 @@
+/* The divergence card: one answer's tokens under base and candidate. Value from Python (compare/score_view.py page_view).
+   Every text comes from a model and only ever becomes DOM through textContent. */
+(function () {
+  "use strict";
+  const d = window.diptych;
+  const { el, fill, setText } = d;
+  const LEVELS = [0.01, 0.05, 0.2, 1]; // nats; the colour's steps
+  const MODES = {
+    kl: { name: "KL", level: (t, floor) => (t.kl === null ? null : t.kl <= floor ? 0 : steps(t.kl, LEVELS)), value: (t) => t.kl },
+    dp: { name: "Δp", level: (t) => (t.dp === null ? null : steps(Math.abs(t.dp), [0.005, 0.05, 0.2, 0.5])), value: (t) => t.dp === null ? null : Math.abs(t.dp) },
+    rank: { name: "Rank", level: (t) => (t.rc === null ? null : t.rc === 1 ? 0 : steps(t.rc, [2, 3, 6, 20])), value: (t) => t.rc === null ? null : Math.log(t.rc) },
+    entropy: { name: "Entropy", level: (t) => (t.hc === null ? null : steps(Math.abs(t.hc - t.hb), [0.02, 0.1, 0.4, 1])), value: (t) => t.hc === null ? null : Math.abs(t.hc - t.hb) },
+    agree: { name: "Agreement", level: (t) => (t.f === null ? null : t.f ? 4 : 0), value: (t) => t.f === null ? null : t.f ? 1 : 0 },
+  };
+  function steps(value, edges) { let level = 0; for (const edge of edges) if (value >= edge) level += 1; return level; }
+
+  /** A token's text with what can't be seen made visible: line breaks, tabs, controls, joiners, direction marks. */
+  function shown(token) {
+    if (token.b) return [el("span", { class: "dt-bytes", title: "Bytes of a part of a character" }, `⟨${token.b}⟩`)];
+    const parts = [];
+    let plain = "";
+    const flush = () => { if (plain) parts.push(plain); plain = ""; };
+    for (const char of token.t) {
+      if (char === "\n") { flush(); parts.push(el("span", { class: "dt-unseen" }, "⏎"), "\n"); }
+      else if (char === "\t") { flush(); parts.push(el("span", { class: "dt-unseen" }, "⇥"), "\t"); }
+      else if (/[\p{Cc}\p{Cf}\p{Cs}\u2028\u2029]/u.test(char)) {
+        flush();
+        parts.push(el("span", { class: "dt-unseen" }, `⟨U+${char.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`));
+      } else plain += char;
+    }
+    flush();
+    return parts.length ? parts : [el("span", { class: "dt-unseen" }, "∅")];
+  }
+  function inLine(text) { return shown({ t: text }).map((p) => (p === "\n" ? "" : p)); }
+  function percent(p) { return p === null ? "not listed" : p < 0.0005 && p > 0 ? "<0.1 %" : `${(p * 100).toFixed(1)} %`; }
+  function number(v, digits) { return v === null || v === undefined ? "not known" : v !== 0 && Math.abs(v) < 0.0005 ? v.toExponential(1) : v.toFixed(digits); }
+
+  window.diptych.divergence = function (element, props, trigger, watch) {
+    const me = { value: {}, mode: "kl", at: -1, spans: [], asked: "" };
+    const heat = el("div", { class: "dt-heat", tabindex: "0", role: "group", "aria-label": "Tokens of the answer" });
+    const map = el("canvas", { class: "dt-minimap", height: "34", title: "The whole answer; click to go there", role: "img", "aria-label": "Divergence over the answer's positions" });
+    const side = el("div", { class: "dt-inspect", "aria-live": "polite" });
+    const forkNote = el("p", { class: "dt-forks" });
+
+    function ask(path, again) {
+      const turn = latest();
+      if (turn) trigger("score", { turn: turn.id, of: path, again }); // not "path": Gradio takes that for a file
+    }
+    /** The newest turn, once base and candidate have both ended. */
+    function latest() {
+      if (d.isStreaming()) return null;
+      const columns = d.visibleColumns().filter((c) => c.value.turns.length);
+      if (!columns.length) return null;
+      const turn = columns[0].value.turns[columns[0].value.turns.length - 1];
+      const whole = columns.every((c) => { const t = c.value.turns[c.value.turns.length - 1]; return t.id === turn.id; });
+      return whole ? turn : null;
+    }
+    d.subscribe(() => {
+      const turn = latest();
+      if (!turn) { if (!d.visibleColumns().some((c) => c.value.turns.length)) { me.asked = ""; element.closest(".dt-view")?.classList.remove("dt-on"); fill(element); } return; }
+      const answers = d.visibleColumns().flatMap((c) => c.value.turns[c.value.turns.length - 1].answers.map((a) => a.id));
+      const key = turn.id + answers.join();
+      if (key === me.asked) return;
+      const roles = new Set(d.visibleColumns().map((c) => c.element.closest(".dt-col")?.dataset.role));
+      if (!roles.has("base") || !roles.has("candidate")) return;
+      me.asked = key;
+      ask(me.value.path_of || "base", false);
+    });
+
+    d.bind(props, watch, (value) => {
+      if (!value.state || value.state === "none") return;
+      me.value = value;
+      me.at = -1;
+      draw();
+    });
+
+    function draw() {
+      const value = me.value;
+      const paths = el("span", { class: "dt-switch", role: "group", "aria-label": "Whose answer" }, ["base", "candidate"].map((path) =>
+        el("button", { type: "button", class: "dt-link", "aria-pressed": String(value.path_of === path), onclick: () => ask(path, false) }, `${path === "base" ? "Base" : "Candidate"}'s answer`)));
+      const head = el("header", {}, el("h3", {}, "Same path"), paths);
+      if (value.state !== "done") {
+        const words = {
+          busy: el("p", { class: "dt-soft dt-pulse" }, "Scoring the same tokens under both models"),
+          idle: el("p", { class: "dt-soft" }, "Not scored yet, since an engine is not ready. ", el("button", { type: "button", class: "dt-link", onclick: () => ask(value.path_of, true) }, "Score when ready")),
+          refused: el("p", {}, value.message, " ", el("span", { class: "dt-soft" }, value.hint || "")),
+        };
+        fill(element, head, words[value.state]);
+        return;
+      }
+      const modes = el("select", { class: "dt-mode", "aria-label": "What the colours show" },
+        Object.entries(MODES).map(([key, mode]) => el("option", { value: key, selected: key === me.mode }, mode.name)));
+      modes.addEventListener("change", () => { me.mode = modes.value; paint(); });
+      head.append(modes, el("span", { class: "dt-soft dt-method", title: value.precision }, value.method_words));
+      drawTokens();
+      fill(element, head,
+        el("div", { class: "dt-parts" }, el("div", {}, forkNote, heat, map,
+          el("p", { class: "dt-stats" }, [...value.figures, value.floor_words].join(" · ")), value.notes.map((n) => el("p", { class: "dt-soft" }, n)),
+          el("p", { class: "dt-soft dt-small-actions" }, el("button", { type: "button", class: "dt-link", onclick: () => histogram(value) }, "Histogram"),
+            el("button", { type: "button", class: "dt-link", onclick: () => ask(value.path_of, true) }, "Score again"))), side));
+      sayForks();
+      paint();
+      const forks = forkList();
+      select(forks.length ? forks[0] : highest());
+    }
+
+    function drawTokens() {
+      me.spans = me.value.tokens.map((token, index) => el("span", { class: "dt-tok", "data-i": index }, shown(token)));
+      fill(heat, me.spans);
+    }
+    function paint() {
+      const mode = MODES[me.mode], floor = me.value.floor ?? 0;
+      me.value.tokens.forEach((token, index) => {
+        const level = mode.level(token, floor);
+        me.spans[index].className = `dt-tok dt-l${level === null ? "x" : level}${token.f ? " dt-fork" : ""}${index === me.at ? " dt-at" : ""}`;
+      });
+      drawMap();
+    }
+    function drawMap() {
+      const tokens = me.value.tokens, mode = MODES[me.mode];
+      const width = map.clientWidth || 600, ratio = window.devicePixelRatio || 1;
+      map.width = width * ratio; map.height = 34 * ratio;
+      const pen = map.getContext("2d"), style = getComputedStyle(element);
+      pen.scale(ratio, ratio);
+      const values = tokens.map((t) => mode.value(t) ?? 0), top = Math.max(...values, 1e-9), step = width / tokens.length;
+      values.forEach((v, i) => {
+        const above = mode.level(tokens[i], me.value.floor ?? 0) > 0;
+        pen.fillStyle = style.getPropertyValue(above ? "--cand" : "--line");
+        const h = Math.max(1.5, Math.sqrt(v / top) * 28);
+        pen.fillRect(i * step, 31 - h, Math.max(step - (step > 4 ? 1 : 0), 0.6), h);
+        if (tokens[i].f) { pen.fillStyle = style.getPropertyValue("--ink"); pen.fillRect(i * step, 32, Math.max(step - 1, 1.5), 2); }
+      });
+      if (me.at >= 0) { pen.strokeStyle = style.getPropertyValue("--ink"); pen.strokeRect(me.at * step + 0.5, 0.5, Math.max(step - 1, 2), 33); }
+    }
+    function forkList() { return me.value.state === "done" ? me.value.tokens.flatMap((t, i) => (t.f ? [i] : [])) : []; }
+    function highest() {
+      let best = 0;
+      me.value.tokens.forEach((t, i) => { if ((t.kl ?? -1) > (me.value.tokens[best].kl ?? -1)) best = i; });
+      return best;
+    }
+    function pair(token) {
+      const known = token.top.filter(([, p, q]) => p !== null && q !== null);
+      const byBase = [...known].sort((a, b) => b[1] - a[1])[0], byCandidate = [...known].sort((a, b) => b[2] - a[2])[0];
+      return byBase && byCandidate ? [byBase, byCandidate] : null;
+    }
+    function sayForks() {
+      const forks = forkList();
+      if (!forks.length) { fill(forkNote, "No fork: at every token both would choose the same."); return; }
+      const first = forks[0], both = pair(me.value.tokens[first]);
+      fill(forkNote, `${forks.length} fork${forks.length > 1 ? "s" : ""}. First at token ${first + 1}`,
+        both ? [": base ", el("code", {}, inLine(both[0][0])), ` ${both[0][1].toFixed(2)} → candidate `, el("code", {}, inLine(both[1][0])), ` ${both[1][2].toFixed(2)}`] : "", ".",
+        el("span", { class: "dt-head-actions" }, el("button", { type: "button", class: "dt-link", title: "Key p", onclick: () => jump(-1) }, "‹ Previous fork"), el("button", { type: "button", class: "dt-link", title: "Key n", onclick: () => jump(1) }, "Next fork ›")));
+    }
+    function jump(direction) {
+      const forks = forkList();
+      if (!forks.length) return false;
+      const next = direction > 0 ? forks.find((i) => i > me.at) : [...forks].reverse().find((i) => i < me.at);
+      select(next ?? (direction > 0 ? forks[0] : forks[forks.length - 1]), true);
+      return true;
+    }
+    function select(index, scroll) {
+      if (index < 0 || index >= me.spans.length) return;
+      me.spans[me.at]?.classList.remove("dt-at");
+      me.at = index;
+      me.spans[index].classList.add("dt-at");
+      if (scroll) me.spans[index].scrollIntoView({ block: "nearest" });
+      drawMap();
+      inspect(index);
+    }
+    function inspect(index) {
+      const token = me.value.tokens[index], both = pair(token);
+      const title = el("h4", {}, token.f ? `Fork at token ${index + 1}` : `Token ${index + 1} of ${me.value.tokens.length}`);
+      const words = both && token.f
+        ? el("p", {}, "The base says ", el("code", {}, inLine(both[0][0])), "; the candidate would say ", el("code", {}, inLine(both[1][0])), ".")
+        : el("p", {}, el("code", {}, shown(token)));
+      const top = Math.max(...token.top.map(([, p, q]) => Math.max(p ?? 0, q ?? 0)), 1e-9);
+      const bar = (side, p) => el("span", { class: `dt-bar dt-bar-${side}`, title: percent(p) }, el("i", { style: `width:${Math.round(((p ?? 0) / top) * 100)}%` }));
+      const rows = token.top.map(([text, p, q]) => el("div", { class: "dt-bars" }, el("small", {}, percent(p)), bar("base", p), el("code", {}, inLine(text)), bar("cand", q), el("small", {}, percent(q))));
+      const times = me.value.floor > 0 && token.kl !== null ? (token.kl > me.value.floor ? `, ${Math.round(token.kl / me.value.floor).toLocaleString()} × the highest noise` : ", within the noise: no difference") : "";
+      const facts = token.kl === null ? "Not on the same path, or nothing that both sides list."
+        : `KL ${me.value.method === "exact" ? "" : "≥ "}${number(token.kl, 4)} nats${times} · Δp ${number(token.dp === null ? null : token.dp * 100, 2)} % · rank ${token.rb ?? "?"} → ${token.rc ?? "?"}` + (token.hb === null ? "" : ` · entropy ${number(token.hb, 2)} → ${number(token.hc, 2)}`) + (token.m !== null && token.m < 0.9995 ? ` · ${percent(token.m)} of the base covered` : "");
+      fill(side, title, words, el("div", { class: "dt-mirror", role: "img", "aria-label": "Probabilities of both models" }, el("div", { class: "dt-bars dt-soft" }, el("small", {}), el("span", {}, "Base"), el("span", {}), el("span", {}, "Candidate"), el("small", {})), rows), el("p", { class: "dt-soft" }, facts),
+        el("p", { class: "dt-soft" }, el("kbd", {}, "n"), " ", el("kbd", {}, "p"), " next, previous fork"));
+    }
+    function histogram(value) {
+      const edges = [0, 1e-5, 1e-4, 1e-3, 0.01, 0.05, 0.2, 1, Infinity], counts = new Array(edges.length - 1).fill(0);
+      value.tokens.forEach((t) => { if (t.kl !== null) counts[edges.findIndex((e, i) => t.kl >= e && t.kl < edges[i + 1])] += 1; });
+      const most = Math.max(...counts, 1);
+      d.openSheet("Tokens by divergence", el("table", { class: "dt-table dt-histogram" }, el("tbody", {}, counts.map((count, i) =>
+        el("tr", {}, el("th", { scope: "row" }, edges[i + 1] === Infinity ? `${edges[i]} nats and more` : `${edges[i]} to ${edges[i + 1]}`),
+          el("td", {}, el("i", { style: `width:${(count / most) * 240}px` })), el("td", {}, String(count)))))));
+    }
+    heat.addEventListener("click", (event) => { const span = event.target.closest(".dt-tok"); if (span) select(Number(span.dataset.i)); });
+    heat.addEventListener("keydown", (event) => {
+      const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+      if (step) { select(me.at + step, true); event.preventDefault(); }
+    });
+    map.addEventListener("click", (event) => select(Math.floor((event.offsetX / map.clientWidth) * me.value.tokens.length), true));
+    new ResizeObserver(() => { if (me.value.state === "done") drawMap(); }).observe(element);
+    d.onKey("n", "Next fork", () => jump(1));
+    d.onKey("p", "Previous fork", () => jump(-1));
+  };
+})();

@@ -1,0 +1,47 @@
+"""The divergence card under the columns: where and how far base and candidate part on one answer's tokens."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import gradio as gr
+
+from components.compare.score_view import page_view
+from components.compare.scoring import ScoringService, Wanted
+from components.core.errors import AppError
+from components.core.scores import Score
+from components.engines.catalog import Catalog
+
+
+def wire_divergence(card: gr.HTML, scoring: ScoringService, catalog: Catalog) -> None:
+    """Give the card its event. The browser asks for a score when a turn has ended."""
+    labels = {entry.engine_id: entry.model.label for entry in catalog.entries()}
+
+    async def show_score(event: gr.EventData) -> AsyncIterator[dict[str, Any]]:
+        asked = event._data or {}  # noqa: SLF001
+        turn, path = str(asked.get("turn")), str(asked.get("of") or "base")
+        about = {"turn": turn, "path_of": path}
+        try:
+            wanted = Wanted.read({"path": path})
+            stored = None if asked.get("again") else newest(await scoring.of_turn(turn), path)
+            if stored is None:
+                if not asked.get("again") and not await scoring.is_ready(turn, wanted):
+                    yield {**about, "state": "idle"}
+                    return
+                yield {**about, "state": "busy"}
+                stored = await scoring.score(turn, wanted)
+        except AppError as exc:
+            yield {**about, "state": "refused", "message": exc.message, "hint": exc.hint}
+            return
+        yield page_view(stored, labels)
+
+    card.score(
+        show_score, None, card, show_progress="hidden", api_visibility="private", concurrency_limit=None,
+        preprocess=False, postprocess=False,
+    )  # fmt: skip
+
+
+def newest(scores: list[Score], path: str) -> Score | None:
+    """The newest score of that path."""
+    return next((score for score in reversed(scores) if score.path == path), None)
