@@ -30,6 +30,7 @@ from components.engines.stream import ChatRequest, request_body  # noqa: E402
 from components.server import create_server  # noqa: E402
 from components.services import Services, build_services  # noqa: E402
 from components.settings import Settings  # noqa: E402
+from scripts.bench_scoring import measure_scoring  # noqa: E402
 from tests.noise import NOISE  # noqa: E402
 
 PORT = 7899
@@ -151,7 +152,9 @@ async def main(options: argparse.Namespace) -> int:
             bench = Bench(services, _image(services), options.max_tokens)
             async with httpx.AsyncClient() as http:
                 config = (await http.get(f"http://127.0.0.1:{PORT}/config")).json()
-            met = [await compare(bench, config, users, options.rounds) for users in (1, 16)]
+            met = [await compare(bench, config, users, options.rounds) for users in options.users]
+            if bench.image is not None:
+                met.append(await measure_scoring(services, bench.image, NOISE, 3 * options.rounds))
         finally:
             server.should_exit = True
             await task
@@ -168,4 +171,5 @@ if __name__ == "__main__":
     parser.add_argument("--pair", default="embedded")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--max-tokens", type=int, default=256)
+    parser.add_argument("--users", type=int, nargs="*", default=[1, 16], help="how many at once, one after the other")
     sys.exit(asyncio.run(main(parser.parse_args())))

@@ -108,9 +108,12 @@ class ScoringService:
         engines = (case.base, case.candidate)
         return self._method(case) == "top_k" or all(self._hub.status(entry.engine_id).ready for entry in engines)
 
-    async def of_turn(self, trace_id: str) -> list[Score]:
-        """All stored scores of a turn, oldest first."""
-        return await asyncio.to_thread(self._scores.of_turn, trace_id)
+    async def stored(self, trace_id: str, wanted: Wanted) -> Score | None:
+        """The newest score of the very answer that would be scored now; None where there is none."""
+        case = await self._case(trace_id, wanted)
+        found = await asyncio.to_thread(self._scores.of_turn, trace_id)
+        about = (case.stored.slot.id, case.candidate.engine_id)
+        return next((s for s in reversed(found) if (s.answer_id, s.candidate_engine) == about), None)
 
     # ---- which answer, which engines --------------------------------------------------------------------------
 

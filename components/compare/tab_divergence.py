@@ -10,7 +10,6 @@ import gradio as gr
 from components.compare.score_view import page_view
 from components.compare.scoring import ScoringService, Wanted
 from components.core.errors import AppError
-from components.core.scores import Score
 from components.engines.catalog import Catalog
 
 
@@ -24,7 +23,7 @@ def wire_divergence(card: gr.HTML, scoring: ScoringService, catalog: Catalog) ->
         about = {"turn": turn, "path_of": path}
         try:
             wanted = Wanted.read({"path": path})
-            stored = None if asked.get("again") else newest(await scoring.of_turn(turn), path)
+            stored = None if asked.get("again") else await scoring.stored(turn, wanted)
             if stored is None:
                 if not asked.get("again") and not await scoring.is_ready(turn, wanted):
                     yield {**about, "state": "idle"}
@@ -40,8 +39,3 @@ def wire_divergence(card: gr.HTML, scoring: ScoringService, catalog: Catalog) ->
         show_score, None, card, show_progress="hidden", api_visibility="private", concurrency_limit=None,
         preprocess=False, postprocess=False,
     )  # fmt: skip
-
-
-def newest(scores: list[Score], path: str) -> Score | None:
-    """The newest score of that path."""
-    return next((score for score in reversed(scores) if score.path == path), None)

@@ -101,7 +101,7 @@ class ExactScorer:
     async def _run(self, client: EngineClient, path: PathTokens, job: dict[str, Any]) -> None:
         await asyncio.to_thread(self._remove, job["id"])
         job = {**job, "first_row": len(path.prompt_ids) - 1, "next_id": path.answer_ids[-1]}
-        await _prefill(client, path, job)
+        await prefill(client, path, job)
         error = self._folder / f"{job['id']}.error"
         if await asyncio.to_thread(error.exists):
             reason = await asyncio.to_thread(error.read_text, encoding="utf-8")
@@ -158,8 +158,8 @@ def is_supported(engine_version: str | None) -> bool:
     return (engine_version or "").partition("+")[0] in SUPPORTED_VLLM
 
 
-async def _prefill(client: EngineClient, path: PathTokens, job: dict[str, Any] | None) -> None:
-    """Let the engine compute all of the path's tokens but the last, which nothing follows."""
+async def prefill(client: EngineClient, path: PathTokens, job: dict[str, Any] | None) -> None:
+    """Let the engine compute all of the path's tokens but the last, for a job or for nothing."""
     body: dict[str, Any] = {
         "model": client.served_model,
         "return_token_ids": True,

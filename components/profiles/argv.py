@@ -105,7 +105,8 @@ def engine_command(
     env |= _environment(api_key, cache_root, hook_path, offline)
     if exchange is not None and hook_path is not None:
         argv += SCORING_FLAGS
-        env |= {"DIPTYCH_EXCHANGE": str(exchange)}
+        # The V1 runner, whose functions the extension knows; on a GPU vLLM would choose V2.
+        env |= {"DIPTYCH_EXCHANGE": str(exchange), "VLLM_USE_V2_MODEL_RUNNER": "0"}
     if device == "cpu":
         env |= _cpu_environment(serve, cpu_threads)
     return EngineCommand(argv=tuple(argv), env=env)

@@ -24,7 +24,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from .measure import COLUMNS, Head, logits_dtype, measure
+from .measure import COLUMNS, Head, all_cores, logits_dtype, measure
 
 FOLDER_VARIABLE = "DIPTYCH_EXCHANGE"
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -98,7 +98,8 @@ class Desk:
         else:
             base_states, base_head = self._base(job.compare, targets, states.device)
             wanted = torch.tensor(targets, device=states.device)
-            tensors = measure(base_states, base_head, states, head, wanted, job.top_k)
+            with all_cores():
+                tensors = measure(base_states, base_head, states, head, wanted, job.top_k)
             facts |= {"columns": ",".join(COLUMNS), "logits_dtype": str(logits_dtype(states)).split(".")[-1]}
         _write_tensors(self._folder / f"{job.id}.safetensors", tensors, facts)
 

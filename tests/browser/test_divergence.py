@@ -1,0 +1,128 @@
+"""The divergence card: a person asks, sees where the models part, walks the forks by key, and no text fools it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from playwright.sync_api import Locator, expect
+
+from tests.browser.compare_page import ComparePage
+from tests.browser.conftest import PAIR
+from tests.browser.pictures import sample
+from tests.browser.scripted import HOSTILE
+from tests.noise import NOISE
+
+needs_embedded = pytest.mark.skipif(PAIR != "embedded", reason="scores the embedded pair")
+
+
+def card(compare: ComparePage) -> Locator:
+    return compare.page.locator("#dt-divergence")
+
+
+@needs_embedded
+def test_ask_see_the_heat_walk_the_forks_and_reload(compare: ComparePage) -> None:
+    path, _, _ = sample("number")
+    compare.attach(path)
+    hot = {"Temperature": "2", "Max tokens": "64", "Seed": "3"}
+    compare.set_own(0, **hot)
+    compare.set_own(1, **hot)
+    compare.ask(NOISE)
+    written = re.search(r"(\d+) out", compare.stats(0))
+    assert written is not None
+    tokens = card(compare).locator(".dt-tok")
+    expect(tokens).to_have_count(int(written[1]))
+    expect(card(compare)).to_contain_text("exact, full vocabulary")
+    expect(card(compare)).to_contain_text(re.compile(r"mean KL [\d.]+.* nats .* noise floor"))
+    forks = card(compare).locator(".dt-tok.dt-fork").count()
+    assert forks >= 2, "a prompt of noise, as hot as it goes"
+    first = selected(compare)
+    compare.page.keyboard.press("n")
+    second = selected(compare)
+    assert second > first, "the key goes to the next fork"
+    expect(card(compare).locator(".dt-inspect h4")).to_have_text(f"Fork at token {second + 1}")
+    expect(card(compare).locator(".dt-inspect")).to_contain_text("the candidate would say")
+    assert card(compare).locator(".dt-inspect .dt-bar-base").count() >= 6
+    assert card(compare).locator(".dt-inspect .dt-bar-cand").count() >= 6
+    compare.page.keyboard.press("p")
+    assert selected(compare) == first
+    compare.reload()
+    expect(tokens).to_have_count(int(written[1]))
+
+
+@needs_embedded
+def test_both_paths_and_all_modes(compare: ComparePage) -> None:
+    path, question, _ = sample("number")
+    compare.attach(path)
+    compare.ask(question)
+    expect(card(compare).locator(".dt-tok").first).to_be_visible()
+    card(compare).get_by_role("button", name="Candidate's answer").click()
+    chosen = card(compare).get_by_role("button", name="Candidate's answer", pressed=True)
+    expect(chosen).to_be_visible()
+    for mode in ("dp", "rank", "entropy", "agree", "kl"):
+        card(compare).locator(".dt-mode").select_option(mode)
+        expect(card(compare).locator(".dt-tok").first).to_be_visible()
+    card(compare).get_by_role("button", name="Histogram").click()
+    expect(compare.page.locator(".dt-sheet")).to_contain_text("nats and more")
+    compare.page.keyboard.press("Escape")
+    compare.page.get_by_role("button", name="New").click()
+    expect(card(compare).locator("header")).to_have_count(0)
+
+
+def selected(compare: ComparePage) -> int:
+    """Index of the token that is inspected."""
+    return int(card(compare).locator(".dt-tok.dt-at").get_attribute("data-i") or -1)
+
+
+def value_of(tokens: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "state": "done", "turn": "t", "answer": "a", "path_of": "base", "candidate": HOSTILE, "method": "exact",
+        "method_words": "exact", "precision": HOSTILE, "floor": 0.0, "floor_words": "", "figures": [HOSTILE],
+        "notes": [HOSTILE], "tokens": tokens,
+    }  # fmt: skip
+
+
+def token(text: str, *, raw: str | None = None, fork: bool = False) -> dict[str, Any]:
+    return {
+        "t": text, "b": raw, "kl": 0.5, "dp": -0.1, "rb": 1, "rc": 2, "hb": 0.1, "hc": 0.2, "f": fork, "m": 1.0,
+        "top": [[text, 0.6, 0.2], [HOSTILE, 0.1, 0.7]],
+    }  # fmt: skip
+
+
+def mount(compare: ComparePage, tokens: list[dict[str, Any]]) -> Locator:
+    """A second card that draws these tokens."""
+    compare.page.evaluate(
+        """(value) => { const node = document.createElement('div'); node.id = 'probe'; document.body.append(node);
+            window.diptych.divergence(node, { value }, () => {}, () => {}); }""",
+        value_of(tokens),
+    )
+    return compare.page.locator("#probe")
+
+
+def test_f38_hostile_tokens_are_text(compare: ComparePage) -> None:
+    texts = [
+        HOSTILE,
+        "<img src=x onerror=window.diptychWasFooled=1>",
+        "${window.diptychWasFooled=1}",
+        "`",
+        "\u202e",
+        "a\u200bb",
+    ]
+    probe = mount(compare, [*(token(text, fork=True) for text in texts), token("\ufffd", raw="E2 9C"), token("\n")])
+    compare.page.wait_for_timeout(500)
+    assert compare.page.evaluate("window.diptychWasFooled === undefined")
+    assert probe.locator("img, script, svg, style, iframe, a").count() == 0
+    shown = probe.locator(".dt-tok")
+    assert shown.nth(1).inner_text() == texts[1]
+    assert shown.nth(4).inner_text() == "⟨U+202E⟩"
+    assert shown.nth(5).inner_text() == "a⟨U+200B⟩b"
+    assert shown.nth(6).inner_text() == "⟨E2 9C⟩"
+    assert "⏎" in shown.nth(7).inner_text()
+
+
+def test_four_thousand_tokens_are_drawn_and_walked(compare: ComparePage) -> None:
+    probe = mount(compare, [token(f"w{i} ", fork=i % 500 == 499) for i in range(4000)])
+    expect(probe.locator(".dt-tok")).to_have_count(4000)
+    probe.get_by_role("button", name="Next fork").click()
+    expect(probe.locator(".dt-inspect h4")).to_have_text("Fork at token 1000")
