@@ -36,6 +36,8 @@ INHERITED_VARIABLES = frozenset(
 IN_PROCESS_EXECUTOR = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
 # Token ids go in as they are (/inference/v1/generate), and the extension writes down the hidden states they give.
 SCORING_FLAGS = ("--enable-scale-out", "--worker-extension-cls=diptych_scoring.extension.ScoringExtension")
+# The V1 runner, whose functions the extension knows; on a GPU vLLM would choose V2.
+_SCORING_ENVIRONMENT = MappingProxyType({"VLLM_USE_V2_MODEL_RUNNER": "0"})
 _REPO_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)?")
 _NOTHING_INHERITED: Mapping[str, str] = MappingProxyType({})
 
@@ -103,10 +105,9 @@ def engine_command(
     argv += [*_model_flags(serve), *_capacity_flags(serve, device), *_request_flags(pair, serve)]
     env = {name: value for name, value in inherited.items() if name in INHERITED_VARIABLES}
     env |= _environment(api_key, cache_root, hook_path, offline)
-    if exchange is not None and hook_path is not None:
+    if exchange is not None:
         argv += SCORING_FLAGS
-        # The V1 runner, whose functions the extension knows; on a GPU vLLM would choose V2.
-        env |= {"DIPTYCH_EXCHANGE": str(exchange), "VLLM_USE_V2_MODEL_RUNNER": "0"}
+        env |= _SCORING_ENVIRONMENT | {"DIPTYCH_EXCHANGE": str(exchange)}
     if device == "cpu":
         env |= _cpu_environment(serve, cpu_threads)
     return EngineCommand(argv=tuple(argv), env=env)

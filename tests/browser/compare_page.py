@@ -131,14 +131,14 @@ class ComparePage:
 
     # ---- columns and settings ----
 
-    def choose_engine(self, position: int, label: str) -> None:
+    def choose_engine(self, position: int, label: str, limit_ms: float | None = None) -> None:
         """Put another engine into a column and wait until it is ready."""
         box = self.column(position).locator(".dt-engine input")
         box.click()
         box.fill(label)
         # The list of the box before may still be closing; the newest one stands last.
         self.page.get_by_role("option", name=label).last.click()
-        expect(self.column(position)).to_have_attribute("data-state", "ready")
+        expect(self.column(position)).to_have_attribute("data-state", "ready", timeout=limit_ms)
 
     def choose_scripted(self) -> None:
         """Both columns on scripted engines: the second one is as slow as the test says."""
