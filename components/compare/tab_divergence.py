@@ -37,5 +37,5 @@ def wire_divergence(card: gr.HTML, scoring: ScoringService, catalog: Catalog) ->
 
     card.score(
         show_score, None, card, show_progress="hidden", api_visibility="private", concurrency_limit=None,
-        preprocess=False, postprocess=False,
+        preprocess=False, postprocess=False, trigger_mode="always_last",
     )  # fmt: skip

@@ -15,6 +15,7 @@ answer: its target is the job's ``next_id`` (the end of the answer), or it is le
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from .measure import COLUMNS, Head, all_cores, logits_dtype, measure
+from .measure import COLUMNS, Head, logits_dtype, measure
 
 FOLDER_VARIABLE = "DIPTYCH_EXCHANGE"
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -98,8 +99,8 @@ class Desk:
         else:
             base_states, base_head = self._base(job.compare, targets, states.device)
             wanted = torch.tensor(targets, device=states.device)
-            with all_cores():
-                tensors = measure(base_states, base_head, states, head, wanted, job.top_k)
+            threads = 1 if states.is_cuda else len(os.sched_getaffinity(0))
+            tensors = measure(base_states, base_head, states, head, wanted, job.top_k, threads)
             facts |= {"columns": ",".join(COLUMNS), "logits_dtype": str(logits_dtype(states)).split(".")[-1]}
         _write_tensors(self._folder / f"{job.id}.safetensors", tensors, facts)
 

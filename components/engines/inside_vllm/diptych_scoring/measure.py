@@ -6,9 +6,7 @@ of the app's ``core/divergence.py``, against which tests compare this one; sums 
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -62,7 +60,13 @@ def logits_dtype(hidden: torch.Tensor) -> torch.dtype:
 
 
 def measure(
-    base_hidden: torch.Tensor, base_head: Head, hidden: torch.Tensor, head: Head, targets: torch.Tensor, top_k: int
+    base_hidden: torch.Tensor,
+    base_head: Head,
+    hidden: torch.Tensor,
+    head: Head,
+    targets: torch.Tensor,
+    top_k: int,
+    threads: int = 1,
 ) -> dict[str, torch.Tensor]:
     """Every statistic of N tokens.
 
@@ -71,6 +75,8 @@ def measure(
         base_head, head: each model's own; both of V ids.
         targets: the ids that came next (N,).
         top_k: how many of the likeliest ids of each side to give.
+        threads: how many blocks of rows are computed at a time. vLLM keeps torch itself to an engine's share of the
+            cores, but the other engines wait while this one scores.
 
     Returns:
         ``statistics`` (N, len(COLUMNS)) float64; for each side ``{base,candidate}_top_ids`` (N, k) int64 with
@@ -82,15 +88,27 @@ def measure(
     ids = head.weight.shape[0]
     if base_head.weight.shape[0] != ids:
         raise ValueError(f"the base has {base_head.weight.shape[0]} ids, the candidate {ids}")
-    parts: list[dict[str, torch.Tensor]] = []
-    block = max(1, _BLOCK_ELEMENTS // ids)
-    tile = max(1, _TILE_ELEMENTS // ids)
-    for start in range(0, len(hidden), block):
-        base_logits = base_head.logits(base_hidden[start : start + block])
-        logits = head.logits(hidden[start : start + block])
-        for row in range(0, len(logits), tile):
-            rows, wanted = slice(row, row + tile), targets[start + row : start + row + min(tile, len(logits) - row)]
-            parts.append(_tile(base_logits[rows], logits[rows], wanted, min(top_k, ids)))
+    rows = max(1, min(_BLOCK_ELEMENTS // threads // ids, -(-len(hidden) // threads)))
+
+    def block(start: int) -> dict[str, torch.Tensor]:
+        own = slice(start, start + rows)
+        base_logits, logits = base_head.logits(base_hidden[own]), head.logits(hidden[own])
+        return _block(base_logits, logits, targets[own], min(top_k, ids))
+
+    with ThreadPoolExecutor(threads) as pool:
+        parts = list(pool.map(block, range(0, len(hidden), rows)))
+    return _joined(parts)
+
+
+def _block(
+    base_logits: torch.Tensor, logits: torch.Tensor, targets: torch.Tensor, top_k: int
+) -> dict[str, torch.Tensor]:
+    tile = max(1, _TILE_ELEMENTS // logits.shape[1])
+    starts = [slice(row, row + tile) for row in range(0, len(logits), tile)]
+    return _joined([_tile(base_logits[rows], logits[rows], targets[rows], top_k) for rows in starts])
+
+
+def _joined(parts: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -150,14 +168,3 @@ def _top(log_p: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     by_id = torch.argsort(ids, dim=1)
     order = by_id.gather(1, torch.argsort(values.gather(1, by_id), dim=1, descending=True, stable=True))
     return ids.gather(1, order)[:, :k].contiguous(), margin
-
-
-@contextmanager
-def all_cores() -> Iterator[None]:
-    """On CPU an engine computes with its share of the cores; the other engines wait while it scores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
