@@ -10,10 +10,11 @@
     const list = el("div", { class: "dt-turns", "aria-live": "polite" });
     const empty = el("p", { class: "dt-empty" });
     fill(root, empty, list);
-    const me = { position: -1, value: null, element: root, views: new Map() };
+    const me = { position: -1, value: null, element: root, views: new Map(), made_us: 0 };
 
     function draw(value) {
-      if (value.position === undefined) return;
+      if (value.position === undefined || value.made_us < me.made_us) return; // an older value that came back
+      me.made_us = value.made_us;
       me.position = value.position;
       me.value = value;
       d.state.columns[value.position] = me;

@@ -1,7 +1,8 @@
-"""Records → plain values that the views in the browser draw. Pure; every text is data, never markup."""
+"""Records → plain values that the views in the browser draw. Every text is data, never markup."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -38,8 +39,13 @@ def image_view(image: ImageRecord) -> dict[str, Any]:
 
 
 def column_view(position: int, conversation: Sequence[Trace], empty: str = "") -> dict[str, Any]:
-    """One column's whole conversation."""
-    return {"position": position, "empty": empty, "turns": [turn_view(turn, position) for turn in conversation]}
+    """One column's whole conversation.
+
+    ``made_us`` orders the values of a column: when all of an answer's updates come in one piece, Gradio 6.31's page
+    may put the value from before the question back after the last of them; the page ignores what is older.
+    """
+    turns = [turn_view(turn, position) for turn in conversation]
+    return {"position": position, "empty": empty, "turns": turns, "made_us": time.monotonic_ns() // 1000}
 
 
 def turn_view(turn: Trace, position: int) -> dict[str, Any]:
