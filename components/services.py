@@ -94,9 +94,11 @@ def build_services(settings: Settings) -> Services:
     hub = EngineHub(engine_specs(catalog, preparer, _spec_settings(settings)))
     turns = TurnService(catalog=catalog, hub=hub, traces=traces, images=images, now=_utc_now)
     scores = ScoreRepository(database, blobs)
+    exact = ExactScorer(exchange_folder(settings.state_dir))
+    exact.remove_leftovers()
     scoring = ScoringService(
         catalog=catalog, hub=hub, traces=traces, scores=scores, data_url=turns.data_url,
-        exact=ExactScorer(exchange_folder(settings.state_dir)), now=_utc_now,
+        exact=exact, now=_utc_now,
     )  # fmt: skip
     return Services(
         settings=settings, pair=pair, catalog=catalog, hub=hub, turns=turns, scoring=scoring, scores=scores,

@@ -64,6 +64,11 @@ class ExactScorer:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
+    def remove_leftovers(self) -> None:
+        """Delete what an app that died while scoring left behind. Only for the start, before any engine runs."""
+        for path in self._folder.glob("*") if self._folder.is_dir() else ():
+            path.unlink(missing_ok=True)
+
     async def score(self, base: EngineClient, candidate: EngineClient, path: PathTokens) -> ExactResult:
         """Both models on the same tokens.
 
