@@ -78,7 +78,7 @@
       const value = me.value;
       const paths = el("span", { class: "dt-switch", role: "group", "aria-label": "Whose answer" }, ["base", "candidate"].map((path) =>
         el("button", { type: "button", class: "dt-link", "aria-pressed": String(value.path_of === path), onclick: () => ask(path, false) }, `${path === "base" ? "Base" : "Candidate"}'s answer`)));
-      const head = el("header", {}, el("h3", {}, "Same path"), paths);
+      const head = el("header", {}, el("h3", {}, "Divergence"), paths);
       if (value.state !== "done") {
         const words = {
           busy: el("p", { class: "dt-soft dt-pulse" }, "Scoring the same tokens under both models"),
@@ -94,7 +94,7 @@
       head.append(modes, el("span", { class: "dt-soft dt-method", title: value.precision }, value.method_words));
       drawTokens();
       fill(element, head,
-        el("div", { class: "dt-parts" }, el("div", {}, forkNote, heat, map,
+        el("div", { class: "dt-parts" }, el("div", {}, freeRun(value.free_run), forkNote, heat, map,
           el("p", { class: "dt-stats" }, [...value.figures, value.floor_words].join(" · ")), value.notes.map((n) => el("p", { class: "dt-soft" }, n)),
           el("p", { class: "dt-soft dt-small-actions" }, el("button", { type: "button", class: "dt-link", onclick: () => histogram(value) }, "Histogram"),
             el("button", { type: "button", class: "dt-link", onclick: () => ask(value.path_of, true) }, "Score again"))), side));
@@ -102,6 +102,14 @@
       paint();
       const forks = forkList();
       select(forks.length ? forks[0] : highest());
+    }
+
+    /** Where the two answers themselves part, each model going on by itself. */
+    function freeRun(run) {
+      if (!run) return null;
+      if (run.fork === null) return el("p", {}, "Free run: both wrote the same tokens.");
+      const side = (choice) => choice.text === null ? "has ended" : [el("code", {}, inLine(choice.text)), choice.probability === null ? "" : ` ${choice.probability.toFixed(2)}`];
+      return el("p", { class: "dt-free" }, `Free run: the answers part at token ${run.fork + 1}: base `, side(run.base), " → candidate ", side(run.candidate), ".");
     }
 
     function drawTokens() {
@@ -145,9 +153,9 @@
     }
     function sayForks() {
       const forks = forkList();
-      if (!forks.length) { fill(forkNote, "No fork: at every token both would choose the same."); return; }
+      if (!forks.length) { fill(forkNote, "Same path: no fork, at every token both would choose the same."); return; }
       const first = forks[0], both = pair(me.value.tokens[first]);
-      fill(forkNote, `${forks.length} fork${forks.length > 1 ? "s" : ""}. First at token ${first + 1}`,
+      fill(forkNote, `Same path: ${forks.length} fork${forks.length > 1 ? "s" : ""}, the first at token ${first + 1}`,
         both ? [": base ", el("code", {}, inLine(both[0][0])), ` ${both[0][1].toFixed(2)} → candidate `, el("code", {}, inLine(both[1][0])), ` ${both[1][2].toFixed(2)}`] : "", ".",
         el("span", { class: "dt-head-actions" }, el("button", { type: "button", class: "dt-link", title: "Key p", onclick: () => jump(-1) }, "‹ Previous fork"), el("button", { type: "button", class: "dt-link", title: "Key n", onclick: () => jump(1) }, "Next fork ›")));
     }

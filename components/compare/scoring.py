@@ -9,7 +9,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
+from components.compare.free_run import free_run
 from components.compare.request import Ask, chosen_answers, messages_for
 from components.compare.score_tokens import exact_tokens, top_k_tokens
 from components.core.answers import ImageRecord
@@ -107,6 +109,14 @@ class ScoringService:
         case = await self._case(trace_id, wanted)
         engines = (case.base, case.candidate)
         return self._method(case) == "top_k" or all(self._hub.status(entry.engine_id).ready for entry in engines)
+
+    async def free_run(self, trace_id: str, wanted: Wanted) -> dict[str, Any] | None:
+        """Where the two answers themselves part; None where the turn has not both, or it can't be said."""
+        case = await self._case(trace_id, wanted)
+        if case.other is None:
+            return None
+        sides = (case.stored, case.other) if wanted.path == "base" else (case.other, case.stored)
+        return free_run(sides[0].answer, sides[1].answer)
 
     async def stored(self, trace_id: str, wanted: Wanted) -> Score | None:
         """The newest score of the very answer that would be scored now; None where there is none."""

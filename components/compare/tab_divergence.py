@@ -33,7 +33,7 @@ def wire_divergence(card: gr.HTML, scoring: ScoringService, catalog: Catalog) ->
         except AppError as exc:
             yield {**about, "state": "refused", "message": exc.message, "hint": exc.hint}
             return
-        yield page_view(stored, labels)
+        yield {**page_view(stored, labels), "free_run": await scoring.free_run(turn, wanted)}
 
     card.score(
         show_score, None, card, show_progress="hidden", api_visibility="private", concurrency_limit=None,

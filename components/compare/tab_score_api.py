@@ -17,14 +17,16 @@ _OPTIONS = ("path", "method", "candidate", "k")
 def add_score_api(scoring: ScoringService) -> None:
     """Register the endpoint inside the current Blocks context."""
 
-    async def score(trace_id: str, options: dict[str, Any] | None = None) -> dict[str, Any]:
+    async def score_turn(trace_id: str, options: dict[str, Any] | None = None) -> dict[str, Any]:
         options = options or {}
         try:
             unknown = sorted(set(options) - set(_OPTIONS))
             if unknown:
                 raise InputError(f"{unknown[0]!r} is no option.", f"Accepted: {', '.join(_OPTIONS)}.", field="options")
             k = read_k(options.get("k"))
-            return score_to_dict(await scoring.score(trace_id, Wanted.read(options)), k)
+            wanted = Wanted.read(options)
+            score = score_to_dict(await scoring.score(trace_id, wanted), k)
+            return {**score, "free_run": await scoring.free_run(trace_id, wanted)}
         except AppError as exc:
             raise as_api_error(exc) from None
 
@@ -33,7 +35,7 @@ def add_score_api(scoring: ScoringService) -> None:
         options = gr.JSON({}, label="options")
         result = gr.JSON(label="score")
         button = gr.Button("score")
-    button.click(score, [trace_id, options], result, api_name="score", concurrency_limit=None)
+    button.click(score_turn, [trace_id, options], result, api_name="score", concurrency_limit=None)
 
 
 def read_k(value: object) -> int:

@@ -197,6 +197,8 @@ def test_a_turn_is_scored_exactly_on_both_paths(app: RunningApp, client: Client)
         assert score["mean_kl_base_to_candidate_nats"] == pytest.approx(sum(values) / len(values))
         assert score["floor"]["batch_tokens"][1] > score["floor"]["batch_tokens"][0]
         assert all(len(token["base_top"]) == 3 for token in score["tokens"])
+        texts = {found["answer"]["text"] for found in trace["columns"]}
+        assert (score["free_run"]["fork"] is None) == (len(texts) == 1)
     export = httpx.get(f"{app.url}traces/{trace['id']}.json").json()["traces"][0]["scores"]
     assert [found["path_of"] for found in export] == ["base", "candidate"]
     assert "mean KL(base‖candidate)" in httpx.get(f"{app.url}traces/{trace['id']}.md").text
