@@ -92,7 +92,7 @@ def test_a_trace_has_ids_logprobs_timing_and_the_pictures_hash(app: RunningApp, 
         assert all(len(step["top"]) == 20 for step in answer["tokens"])
         assert answer["usage"]["image_tokens"] > 0
         assert answer["usage"]["prompt_tokens"] == len(answer["prompt_token_ids"])
-        assert 0 < timing["ttft_ms"] < timing["e2el_ms"]
+        assert 0 < timing["ttft_ms"] <= timing["e2el_ms"]  # equal where all tokens came in one piece
     counts = {column["answer"]["usage"]["image_tokens"] for column in trace["columns"]}
     assert len(counts) == 1
     (image,) = trace["images"]
