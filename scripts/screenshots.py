@@ -1,7 +1,7 @@
 """The README's pictures: the real page with real answers, in light and dark, wide and narrow: `make screenshots`.
 
-Starts the app on a free port with a state folder of its own, asks one of the pair's examples, and writes
-docs/screenshots/. Needs a Chromium (scripts/get_browser.py).
+Starts the app on a free port with a state folder of its own, asks the base and the coarse model about one of the sample
+pictures, and writes docs/screenshots/. Needs a Chromium (scripts/get_browser.py).
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from pathlib import Path
 
 import httpx
 from get_browser import find_browser
-from gradio_client import Client
-from playwright.sync_api import Browser, Page, sync_playwright
+from gradio_client import Client, handle_file
+from playwright.sync_api import Browser, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGET = ROOT / "docs" / "screenshots"
 SHOTS = (
-    ("compare-light", 1440, 900, "light"),
-    ("compare-dark", 1440, 900, "dark"),
+    ("compare-light", 1440, 1040, "light"),
+    ("compare-dark", 1440, 1040, "dark"),
     ("compare-phone", 400, 900, "light"),
     ("compare-phone-dark", 400, 900, "dark"),
 )
@@ -52,20 +52,19 @@ def wait_until_ready(url: str, engines: int) -> None:
     raise SystemExit("The engines did not become ready.")
 
 
-def ask_example(page: Page, number: int) -> None:
-    """Choose an example, ask it, wait until no column streams."""
-    page.locator(".dt-example").nth(number).click()
-    page.locator(".dt-thumb img").wait_for()
-    page.get_by_role("button", name="Ask both").click()
-    page.locator(".dt-stats:not(:empty)").nth(1).wait_for(timeout=60_000)
-    time.sleep(1.0)
+def ask(url: str) -> str:
+    """Ask base and coarse about a picture, which starts the coarse one; the address of the turn."""
+    picture = handle_file(ROOT / "assets" / "samples" / "four-shapes.png")
+    options = {"columns": ["embedded/base", "embedded/coarse"]}
+    trace = Client(url, verbose=False).predict("Describe the picture.", [picture], options, api_name="/compare")
+    return f"{url}?trace={trace['id']}"
 
 
 def shoot(browser: Browser, url: str, address: str, name: str, width: int, height: int, scheme: str) -> None:
     """One picture of a stored comparison."""
     page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
     page.goto(address)
-    page.locator(".dt-stats:not(:empty)").first.wait_for(timeout=60_000)
+    page.locator("#dt-divergence .dt-tok").first.wait_for(timeout=60_000)
     time.sleep(2.0)
     page.screenshot(path=TARGET / f"{name}.png")
     if name in ("compare-light", "compare-dark"):
@@ -90,11 +89,7 @@ def main() -> int:
             sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
             with sync_playwright() as playwright:
                 browser = playwright.chromium.launch(executable_path=executable, args=sandbox)
-                page = browser.new_page(viewport={"width": 1440, "height": 900})
-                page.goto(url)
-                ask_example(page, 0)
-                address = page.url
-                page.close()
+                address = ask(url)
                 for shot in SHOTS:
                     shoot(browser, url, address, *shot)
                 browser.close()

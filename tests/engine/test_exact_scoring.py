@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import secrets
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from components.core import divergence
 from components.core.answers import Sampling
@@ -29,6 +30,7 @@ from components.profiles.loader import load_pair
 from tests.engine.serving import BASE, ROOT, client_of, served
 from tests.noise import NOISE
 
+HEAD_NAME = "language_model.model.embed_tokens.weight"
 SAMPLES = ROOT / "assets" / "samples"
 
 
@@ -81,8 +83,8 @@ def head() -> torch.Tensor:
     """The pair's output projection, which is its tied embedding."""
     for path in sorted(BASE.glob("*.safetensors")):
         tensors = load_file(path)
-        if "language_model.model.embed_tokens.weight" in tensors:
-            return tensors["language_model.model.embed_tokens.weight"]
+        if HEAD_NAME in tensors:
+            return tensors[HEAD_NAME]
     raise AssertionError("no embedding")
 
 
@@ -177,3 +179,30 @@ async def test_what_goes_wrong_inside_comes_out_as_an_error(pair: Pair) -> None:
     with pytest.raises(EngineFailureError, match="0 pictures, 0 found"):
         await scorer.score(seeing, candidate, PathTokens(path.prompt_ids, path.answer_ids, ()))
     assert await candidate.healthy(), "the engine goes on"
+
+
+@pytest.fixture
+def other_head(pair: Pair, tmp_path: Path) -> Iterator[Path]:
+    """An engine of the base with an output projection (which is its embedding, too) 2 % larger."""
+    folder = tmp_path / "other"
+    shutil.copytree(BASE, folder)
+    for path in folder.glob("*.safetensors"):
+        tensors = load_file(path)
+        if HEAD_NAME in tensors:
+            path.unlink()
+            save_file({**tensors, HEAD_NAME: (tensors[HEAD_NAME].float() * 1.02).bfloat16()}, path)
+    with served(folder, exchange=pair.exchange) as socket:
+        yield socket
+
+
+async def test_each_model_gets_its_own_head_where_they_differ(pair: Pair, other_head: Path) -> None:
+    """The base's head travels too, once."""
+    base, other = client_of(pair.base), client_of(other_head)
+    path = await answer(base, "word.png", "Describe the picture.")
+    result = await ExactScorer(pair.exchange).score(base, other, path)
+    hidden = [(await states(client, pair.exchange, path)).double() for client in (base, other)]
+    heads = head().double(), (head().float() * 1.02).bfloat16().double()
+    log_p, log_q = (divergence.log_softmax((h @ w.T).numpy()) for h, w in zip(hidden, heads, strict=True))
+    expected = divergence.kl_nats(log_p, log_q)
+    np.testing.assert_allclose(result.statistics["kl_base_to_candidate_nats"], expected, atol=1e-6)
+    assert len(list(pair.exchange.glob("head-*.safetensors"))) == 1
