@@ -55,9 +55,15 @@
       const whole = columns.every((c) => { const t = c.value.turns[c.value.turns.length - 1]; return t.id === turn.id; });
       return whole ? turn : null;
     }
+    /** What is shown belongs to an earlier turn while a newer one is written or scored. */
+    function markStale() {
+      const turns = d.turnsOfPage();
+      element.classList.toggle("dt-stale", !!me.value.turn && !!turns.length && turns[turns.length - 1].id !== me.value.turn);
+    }
     d.subscribe(() => {
+      markStale();
       const turn = latest();
-      if (!turn) { if (!d.visibleColumns().some((c) => c.value.turns.length)) { me.asked = ""; element.closest(".dt-view")?.classList.remove("dt-on"); fill(element); } return; }
+      if (!turn) { if (!d.visibleColumns().some((c) => c.value.turns.length)) { me.asked = ""; me.value = {}; fill(element); } return; }
       const answers = d.visibleColumns().flatMap((c) => c.value.turns[c.value.turns.length - 1].answers.map((a) => a.id));
       const key = turn.id + answers.join();
       if (key === me.asked) return;
@@ -71,6 +77,7 @@
       if (!value.state || value.state === "none") return;
       me.value = value;
       me.at = -1;
+      markStale();
       draw();
     });
 
