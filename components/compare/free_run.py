@@ -7,6 +7,12 @@ from typing import Any
 
 from components.core.answers import Answer, TokenStep
 from components.core.divergence import first_fork
+from components.core.traces import StoredAnswer
+
+
+def free_run_of(sides: tuple[StoredAnswer, StoredAnswer] | None) -> dict[str, Any] | None:
+    """``free_run`` of base's and candidate's stored answers; None where a turn has not both."""
+    return None if sides is None else free_run(sides[0].answer, sides[1].answer)
 
 
 def free_run(base: Answer, candidate: Answer) -> dict[str, Any] | None:

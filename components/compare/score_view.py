@@ -85,11 +85,7 @@ def _line(score: Score) -> str:
 def _token(token: TokenScore, k: int) -> dict[str, Any]:
     values = {name: getattr(token, name) for name in _TOKEN_FIELDS}
     tops = {"base_top": token.base_top, "candidate_top": token.candidate_top}
-    return values | {name: [_alternative(item) for item in top[:k]] for name, top in tops.items()}
-
-
-def _alternative(item: Alternative) -> dict[str, Any]:
-    return item.model_dump(mode="json")
+    return values | {name: [item.model_dump(mode="json") for item in top[:k]] for name, top in tops.items()}
 
 
 def page_view(score: Score, labels: Mapping[str, str]) -> dict[str, Any]:

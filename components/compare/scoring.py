@@ -9,9 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-from components.compare.free_run import free_run
 from components.compare.request import Ask, chosen_answers, messages_for
 from components.compare.score_tokens import exact_tokens, top_k_tokens
 from components.core.answers import ImageRecord
@@ -20,7 +18,8 @@ from components.core.scores import Method, NoiseFloor, Score, Side, TokenScore
 from components.core.states import Outcome
 from components.core.traces import StoredAnswer, Trace
 from components.engines.catalog import Catalog, CatalogEntry
-from components.engines.exact_scoring import ExactResult, ExactScorer, PathTokens, is_supported
+from components.engines.exact_scoring import ExactResult, ExactScorer, PathTokens
+from components.engines.inside_vllm.diptych_scoring import is_supported
 from components.engines.supervisor import EngineHub
 from components.engines.transport import EngineClient
 from components.storage.scores import ScoreRepository
@@ -64,7 +63,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class _Case:
+class Case:
     """A turn's answer between two engines."""
 
     trace: Trace
@@ -74,6 +73,13 @@ class _Case:
     base: CatalogEntry
     candidate: CatalogEntry
     wanted: Wanted
+
+    @property
+    def sides(self) -> tuple[StoredAnswer, StoredAnswer] | None:
+        """Base's and candidate's own answers; None where the turn has not both."""
+        if self.other is None:
+            return None
+        return (self.stored, self.other) if self.wanted.path == "base" else (self.other, self.stored)
 
 
 class ScoringService:
@@ -88,14 +94,21 @@ class ScoringService:
         self._floors: OrderedDict[tuple[str, datetime, str], NoiseFloor | None] = OrderedDict()
         self._turn = asyncio.Lock()
 
-    async def score(self, trace_id: str, wanted: Wanted) -> Score:
-        """Score one answer of a stored turn and store the result.
+    async def find(self, trace_id: str, wanted: Wanted) -> Case:
+        """What is to be scored: reads the whole conversation, so it is done once for each wish.
 
         Raises:
             RecordNotFoundError: there is no such turn. InputError: it can't be scored so; says why.
-            EngineError, StreamError: an engine could not do its part.
         """
-        case = await self._case(trace_id, wanted)
+        chain = await asyncio.to_thread(self._traces.conversation, trace_id)
+        return self._case(chain, wanted)
+
+    async def score(self, case: Case) -> Score:
+        """Score the answer and store the result.
+
+        Raises:
+            InputError: it can't be scored so; says why. EngineError, StreamError: an engine could not do its part.
+        """
         async with self._turn:
             started = time.monotonic()
             method = self._method(case)
@@ -104,31 +117,20 @@ class ScoringService:
         await asyncio.to_thread(self._scores.add, score)
         return score
 
-    async def is_ready(self, trace_id: str, wanted: Wanted) -> bool:
+    def is_ready(self, case: Case) -> bool:
         """Whether scoring could begin at once."""
-        case = await self._case(trace_id, wanted)
         engines = (case.base, case.candidate)
         return self._method(case) == "top_k" or all(self._hub.status(entry.engine_id).ready for entry in engines)
 
-    async def free_run(self, trace_id: str, wanted: Wanted) -> dict[str, Any] | None:
-        """Where the two answers themselves part; None where the turn has not both, or it can't be said."""
-        case = await self._case(trace_id, wanted)
-        if case.other is None:
-            return None
-        sides = (case.stored, case.other) if wanted.path == "base" else (case.other, case.stored)
-        return free_run(sides[0].answer, sides[1].answer)
-
-    async def stored(self, trace_id: str, wanted: Wanted) -> Score | None:
+    async def stored(self, case: Case) -> Score | None:
         """The newest score of the very answer that would be scored now; None where there is none."""
-        case = await self._case(trace_id, wanted)
-        found = await asyncio.to_thread(self._scores.of_turn, trace_id)
+        found = await asyncio.to_thread(self._scores.of_turn, case.trace.id)
         about = (case.stored.slot.id, case.candidate.engine_id)
         return next((s for s in reversed(found) if (s.answer_id, s.candidate_engine) == about), None)
 
     # ---- which answer, which engines --------------------------------------------------------------------------
 
-    async def _case(self, trace_id: str, wanted: Wanted) -> _Case:
-        chain = await asyncio.to_thread(self._traces.conversation, trace_id)
+    def _case(self, chain: Sequence[Trace], wanted: Wanted) -> Case:
         trace = chain[-1]
         bases = [a for a in trace.latest_answers if a.slot.label.role == "base"]
         candidates = [
@@ -145,7 +147,7 @@ class ScoringService:
         base, candidate = self._engines(trace, bases, candidates, wanted)
         if base.pair.id != candidate.pair.id:
             raise InputError("Base and candidate belong to different pairs.", "Their tokens can't be compared.")
-        return _Case(trace, tuple(chain[:-1]), stored, other, base, candidate, wanted)
+        return Case(trace, tuple(chain[:-1]), stored, other, base, candidate, wanted)
 
     def _engines(
         self, trace: Trace, bases: list[StoredAnswer], candidates: list[StoredAnswer], wanted: Wanted
@@ -163,13 +165,13 @@ class ScoringService:
             raise InputError("This pair has no candidate.", field="candidate")
         return base, first
 
-    def _method(self, case: _Case) -> Method:
+    def _method(self, case: Case) -> Method:
         reason = self._why_not_exact(case)
         if case.wanted.method == "exact" and reason:
             raise InputError(f"This turn can't be scored exactly: {reason}", "Choose the method top_k.", field="method")
         return "top_k" if reason or case.wanted.method == "top_k" else "exact"
 
-    def _why_not_exact(self, case: _Case) -> str:
+    def _why_not_exact(self, case: Case) -> str:
         for entry in (case.base, case.candidate):
             if entry.model.source.kind == "remote":
                 return f"{entry.engine_id} runs elsewhere, without our extension."
@@ -185,7 +187,7 @@ class ScoringService:
 
     # ---- exact ------------------------------------------------------------------------------------------------
 
-    async def _score_exactly(self, case: _Case) -> Score:
+    async def _score_exactly(self, case: Case) -> Score:
         path = self._path(case)
         base, candidate = [await self._client(entry.engine_id) for entry in (case.base, case.candidate)]
         result = await self._exact.score(base, candidate, path)
@@ -197,7 +199,7 @@ class ScoringService:
         )
         return self._record(case, "exact", precision, exact_tokens(case.stored.answer, result, texts), floor, notes)
 
-    def _path(self, case: _Case) -> PathTokens:
+    def _path(self, case: Case) -> PathTokens:
         slot, answer = case.stored.slot, case.stored.answer
         if answer.outcome in (Outcome.STREAMING, Outcome.FAILED) or not answer.tokens:
             raise InputError("That answer has no tokens to score.", "Wait for its end, or retry it.", field="trace_id")
@@ -254,22 +256,22 @@ class ScoringService:
 
     # ---- from what the answers brought along --------------------------------------------------------------------
 
-    async def _score_top_k(self, case: _Case) -> Score:
-        if case.other is None:
+    async def _score_top_k(self, case: Case) -> Score:
+        if case.sides is None:
             raise InputError("This turn has only one side's answer.", "Ask base and candidate the same.", field="path")
-        if case.stored.slot.history or case.other.slot.history:
+        base, candidate = case.sides
+        if base.slot.history or candidate.slot.history:
             raise InputError(
                 "In a conversation each side continues its own answers, so these are not on the same path.",
                 "Score the first turn, or use engines that Diptych runs (method exact).",
                 field="method",
             )
-        sides = (case.stored, case.other) if case.wanted.path == "base" else (case.other, case.stored)
-        tokens, notes = top_k_tokens(sides[0].answer, sides[1].answer, case.wanted.path)
+        tokens, notes = top_k_tokens(base.answer, candidate.answer, case.wanted.path)
         precision = "log-probabilities as the endpoints sent them: a lower bound of the divergence"
         return self._record(case, "top_k", precision, tokens, None, notes)
 
     def _record(
-        self, case: _Case, method: Method, precision: str, tokens: Sequence[TokenScore], floor: NoiseFloor | None,
+        self, case: Case, method: Method, precision: str, tokens: Sequence[TokenScore], floor: NoiseFloor | None,
         notes: Sequence[str],
     ) -> Score:  # fmt: skip
         return Score(

@@ -77,7 +77,7 @@ def _composer_value(pair: PairProfile, max_file_bytes: int, urls: list[str | Non
 
 def _or_skip(update: tuple[Any, Any]) -> tuple[Any, Any]:
     column, notices = update
-    return (gr.skip() if column is None else column, gr.skip() if notices is None else notices)
+    return (gr.skip() if column is None else column, notices)
 
 
 def _streaming(

@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from components.compare.free_run import free_run_of
 from components.compare.score_view import page_view
 from components.compare.scoring import ScoringService, Wanted
 from components.core.errors import AppError
@@ -22,18 +23,18 @@ def wire_divergence(card: gr.HTML, scoring: ScoringService, catalog: Catalog) ->
         turn, path = str(asked.get("turn")), str(asked.get("of") or "base")
         about = {"turn": turn, "path_of": path}
         try:
-            wanted = Wanted.read({"path": path})
-            stored = None if asked.get("again") else await scoring.stored(turn, wanted)
+            case = await scoring.find(turn, Wanted.read({"path": path}))
+            stored = None if asked.get("again") else await scoring.stored(case)
             if stored is None:
-                if not asked.get("again") and not await scoring.is_ready(turn, wanted):
+                if not asked.get("again") and not scoring.is_ready(case):
                     yield {**about, "state": "idle"}
                     return
                 yield {**about, "state": "busy"}
-                stored = await scoring.score(turn, wanted)
+                stored = await scoring.score(case)
         except AppError as exc:
             yield {**about, "state": "refused", "message": exc.message, "hint": exc.hint}
             return
-        yield {**page_view(stored, labels), "free_run": await scoring.free_run(turn, wanted)}
+        yield {**page_view(stored, labels), "free_run": free_run_of(case.sides)}
 
     card.score(
         show_score, None, card, show_progress="hidden", api_visibility="private", concurrency_limit=None,

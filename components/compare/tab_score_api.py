@@ -6,6 +6,7 @@ from typing import Any
 
 import gradio as gr
 
+from components.compare.free_run import free_run_of
 from components.compare.score_view import score_to_dict
 from components.compare.scoring import ScoringService, Wanted
 from components.core.errors import AppError, InputError
@@ -24,9 +25,8 @@ def add_score_api(scoring: ScoringService) -> None:
             if unknown:
                 raise InputError(f"{unknown[0]!r} is no option.", f"Accepted: {', '.join(_OPTIONS)}.", field="options")
             k = read_k(options.get("k"))
-            wanted = Wanted.read(options)
-            score = score_to_dict(await scoring.score(trace_id, wanted), k)
-            return {**score, "free_run": await scoring.free_run(trace_id, wanted)}
+            case = await scoring.find(trace_id, Wanted.read(options))
+            return {**score_to_dict(await scoring.score(case), k), "free_run": free_run_of(case.sides)}
         except AppError as exc:
             raise as_api_error(exc) from None
 

@@ -23,7 +23,6 @@ from components.core.errors import EngineDiedError, EngineFailureError, InputErr
 from components.engines.stream_errors import refusal
 from components.engines.transport import EngineClient
 
-SUPPORTED_VLLM = ("0.32.0",)  # whose private functions the extension hooks
 TOP_K = 20
 _HEAD_NEEDED = "HEAD_NEEDED"
 _LIMIT_S = 600.0
@@ -55,7 +54,6 @@ class ExactResult:
     dtype: str  # of the hidden states
     logits_dtype: str  # float64, or float32 where a GPU computed them
     batch_tokens: tuple[int, ...]  # of the steps that computed the scored rows
-    vocabulary: int
 
 
 class ExactScorer:
@@ -149,18 +147,12 @@ class ExactScorer:
             dtype=facts["dtype"],
             logits_dtype=facts["logits_dtype"],
             batch_tokens=tuple(int(count) for count in facts["batch_tokens"].split(",")),
-            vocabulary=int(facts["vocabulary"]),
         )
 
     def _remove(self, *names: str) -> None:
         for name in names:
             for suffix in (".safetensors", ".safetensors.partial", ".error"):
                 (self._folder / f"{name}{suffix}").unlink(missing_ok=True)
-
-
-def is_supported(engine_version: str | None) -> bool:
-    """Whether the extension knows this vLLM."""
-    return (engine_version or "").partition("+")[0] in SUPPORTED_VLLM
 
 
 async def prefill(client: EngineClient, path: PathTokens, job: dict[str, Any] | None) -> None:

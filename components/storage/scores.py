@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from collections.abc import Sequence
 
-from pydantic import ValidationError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -14,10 +11,8 @@ from components.core.errors import BlobDamagedError, RecordNotFoundError
 from components.core.scores import Score
 from components.storage.blobs import BlobStore
 from components.storage.database import Database
+from components.storage.packed import PACKED_SUFFIX, pack, unpack
 from components.storage.tables import AnswerRow, ScoreRow
-
-_SUFFIX = ".json.gz"
-_LEVEL = 1
 
 
 class ScoreRepository:
@@ -32,8 +27,7 @@ class ScoreRepository:
         Raises:
             RecordNotFoundError: there is no such answer. StorageError: nothing was stored.
         """
-        document = score.model_dump_json(exclude_defaults=True).encode()
-        digest = self._blobs.put(gzip.compress(document, _LEVEL, mtime=0), _SUFFIX)
+        digest = self._blobs.put(pack(score), PACKED_SUFFIX)
 
         def insert(session: Session) -> None:
             answer = session.get(AnswerRow, score.answer_id)
@@ -64,6 +58,6 @@ class ScoreRepository:
 
     def _read(self, digest: str) -> Score | None:
         try:
-            return Score.model_validate_json(gzip.decompress(self._blobs.get(digest)))
-        except (BlobDamagedError, OSError, EOFError, zlib.error, ValidationError):
+            return unpack(Score, self._blobs.get(digest))
+        except BlobDamagedError:
             return None

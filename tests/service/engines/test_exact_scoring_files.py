@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from components.core.errors import EngineFailureError, EngineNotReadyError, InputError
-from components.engines.exact_scoring import ExactScorer, PathTokens, is_supported
+from components.engines.exact_scoring import ExactScorer, PathTokens
+from components.engines.inside_vllm.diptych_scoring import is_supported
 from components.engines.transport import EngineClient
 
 PATH = PathTokens((1, 2, 3), (4, 5))

@@ -2,7 +2,7 @@
 
 vLLM mixes the class into its worker. ``model_runner`` is a property of it, so that the hook is in place as soon as the
 worker has made its runner, without a call from outside. The functions hooked are private to vLLM: the versions they
-were read in are named here, with any other nothing is hooked, and the app refuses exact scoring.
+were read in are named in ``__init__.py``, with any other nothing is hooked, and the app refuses exact scoring.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any
 
 import vllm
 
+from . import is_supported
 from .jobs import FOLDER_VARIABLE, Desk, Job, read_job
 
-SUPPORTED_VERSIONS = ("0.32.0",)
 _log = logging.getLogger("vllm.diptych")
 
 
@@ -34,9 +34,8 @@ class ScoringExtension:
         if runner is None:
             return
         folder = os.environ.get(FOLDER_VARIABLE)
-        version = vllm.__version__.partition("+")[0]
-        if not folder or version not in SUPPORTED_VERSIONS:
-            _log.warning("Exact scoring is off: vLLM %s, exchange folder %s.", version, folder)
+        if not folder or not is_supported(vllm.__version__):
+            _log.warning("Exact scoring is off: vLLM %s, exchange folder %s.", vllm.__version__, folder)
         elif hasattr(runner, "_get_prompt_logprobs_dict"):
             _hook_v1(runner, Path(folder))
         else:
@@ -56,7 +55,7 @@ def _hook_v1(runner: Any, folder: Path) -> None:
             start, prompt = request.num_computed_tokens, request.prompt_token_ids
             if prompt is None or start >= len(prompt):
                 continue  # it is generating already
-            job = jobs.get(request_id) or _job_of(request, folder)
+            job = jobs.get(request_id) or _job_of(request)
             if job is None:
                 continue
             jobs[request_id] = job
@@ -78,7 +77,7 @@ def _hook_v1(runner: Any, folder: Path) -> None:
     _log.info("Exact scoring is on (V1 runner).")
 
 
-def _job_of(request: Any, folder: Path) -> Job | None:
+def _job_of(request: Any) -> Job | None:
     parameters = request.sampling_params
     try:
         return read_job(parameters.extra_args) if parameters is not None else None

@@ -82,7 +82,8 @@ class Desk:
         try:
             self._finish(job, prompt_ids)
         except Exception as exc:  # noqa: BLE001  # one job's fault must not end the engine
-            _write_text(self._folder / f"{job.id}.error", f"{type(exc).__name__}: {exc}"[:2000])
+            reason = f"{type(exc).__name__}: {exc}"[:2000]
+            (self._folder / f"{job.id}.error").write_text(reason, encoding="utf-8")
 
     def _finish(self, job: Job, prompt_ids: list[int]) -> None:
         targets = prompt_ids[job.first_row + 1 :] + ([] if job.next_id is None else [job.next_id])
@@ -90,8 +91,11 @@ class Desk:
         if len(states) != len(targets):
             raise ValueError(f"{len(states)} rows were captured for {len(targets)} tokens")
         head = self.head()
-        facts = {"head_sha256": self._head_hash, "batch_tokens": ",".join(map(str, job.batch_tokens)),
-                 "dtype": str(states.dtype).split(".")[-1], "vocabulary": str(head.weight.shape[0])}  # fmt: skip
+        facts = {
+            "head_sha256": self._head_hash,
+            "batch_tokens": ",".join(map(str, job.batch_tokens)),
+            "dtype": str(states.dtype).split(".")[-1],
+        }
         if job.compare is None:
             tensors = {"hidden": states.contiguous(), "targets": torch.tensor(targets)}
             if job.write_head:
@@ -154,7 +158,3 @@ def _write_tensors(path: Path, tensors: dict[str, torch.Tensor], facts: dict[str
     partial = path.with_name(path.name + ".partial")
     save_file({name: tensor.cpu() for name, tensor in tensors.items()}, partial, metadata=facts)
     partial.replace(path)
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
