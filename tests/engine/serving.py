@@ -11,9 +11,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from components.core.answers import Sampling
+from components.engines.exact_scoring import PathTokens
+from components.engines.prepare import ModelPreparer
+from components.engines.stream import ChatRequest, FinishedEvent, TokensEvent, stream_chat
 from components.engines.transport import EngineClient
 from components.engines.vocabulary import load_vocabulary
 from components.profiles.argv import engine_command
@@ -59,6 +65,43 @@ def served(model_path: Path, *, exchange: Path | None = None, all_logprobs: bool
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         shutil.rmtree(folder)
+
+
+@dataclass(frozen=True)
+class ScoredPair:
+    """Sockets of a base and a candidate that score through one exchange folder."""
+
+    base: Path
+    candidate: Path
+    exchange: Path
+
+
+@contextmanager
+def scored_pair(candidate_id: str, *, all_logprobs: bool = False) -> Iterator[ScoredPair]:
+    """The embedded base and one of its candidates; ``all_logprobs`` is the base's."""
+    with ExitStack() as stack:
+        exchange = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="exchange-")))
+        profile = load_pair(ROOT / "profiles", "embedded")
+        model = next(m for m in profile.candidates if m.id == candidate_id)
+        folder = ModelPreparer(exchange / "models", ROOT).prepare(profile, model, lambda _text, _share: None)
+        base = stack.enter_context(served(BASE, exchange=exchange, all_logprobs=all_logprobs))
+        candidate = stack.enter_context(served(Path(folder), exchange=exchange))
+        yield ScoredPair(base, candidate, exchange)
+
+
+async def answered_path(client: EngineClient, messages: list[dict[str, Any]], **sampling: Any) -> PathTokens:
+    """What an engine answers to a chat, as tokens on a path."""
+    request = ChatRequest(messages=tuple(messages), sampling=Sampling(**sampling))
+    ids: list[int] = []
+    prompt_ids: tuple[int, ...] = ()
+    async for event in stream_chat(client, request):
+        if isinstance(event, TokensEvent):
+            ids += [step.token_id for step in event.raw_steps if step.token_id is not None]
+        elif isinstance(event, FinishedEvent):
+            prompt_ids = event.prompt_token_ids
+    parts = [part for m in messages if isinstance(m["content"], list) for part in m["content"]]
+    urls = tuple(part["image_url"]["url"] for part in parts if part["type"] == "image_url")
+    return PathTokens(prompt_ids, tuple(ids), urls)
 
 
 def client_of(socket: Path, *, with_vocabulary: bool = False) -> EngineClient:

@@ -11,8 +11,6 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,49 +19,18 @@ import pytest
 import torch
 
 from components.core import divergence
-from components.core.answers import Sampling
 from components.engines.exact_scoring import ExactScorer, PathTokens
-from components.engines.prepare import ModelPreparer
-from components.engines.stream import ChatRequest, FinishedEvent, TokensEvent, stream_chat
-from components.profiles.loader import load_pair
-from tests.engine.serving import BASE, ROOT, client_of, served
+from tests.engine.serving import BASE, ROOT, ScoredPair, answered_path, client_of, scored_pair
 
 sys.path.insert(0, str(ROOT / "scripts" / "embedded"))
 TURNS = 50
 COARSE = ROOT / "assets" / "embedded" / "coarse"
 
 
-@dataclass(frozen=True)
-class Engines:
-    base: Path
-    candidate: Path
-    exchange: Path
-
-
 @pytest.fixture(scope="module")
-def engines() -> Iterator[Engines]:
-    with ExitStack() as stack:
-        exchange = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="exchange-")))
-        profile = load_pair(ROOT / "profiles", "embedded")
-        model = next(m for m in profile.candidates if m.id == "coarse")
-        folder = ModelPreparer(exchange / "models", ROOT).prepare(profile, model, lambda _text, _share: None)
-        base = stack.enter_context(served(BASE, exchange=exchange))
-        yield Engines(base, stack.enter_context(served(Path(folder), exchange=exchange)), exchange)
-
-
-async def ask(engines: Engines, messages: list[dict[str, Any]]) -> PathTokens:
-    """The base's greedy answer as a path."""
-    request = ChatRequest(messages=tuple(messages), sampling=Sampling(temperature=0.0, max_tokens=96))
-    ids: list[int] = []
-    prompt_ids: tuple[int, ...] = ()
-    async for event in stream_chat(client_of(engines.base), request):
-        if isinstance(event, TokensEvent):
-            ids += [step.token_id for step in event.raw_steps if step.token_id is not None]
-        elif isinstance(event, FinishedEvent):
-            prompt_ids = event.prompt_token_ids
-    parts = [part for m in messages if isinstance(m["content"], list) for part in m["content"]]
-    urls = tuple(part["image_url"]["url"] for part in parts if part["type"] == "image_url")
-    return PathTokens(prompt_ids, tuple(ids), urls)
+def engines() -> Iterator[ScoredPair]:
+    with scored_pair("coarse") as pair:
+        yield pair
 
 
 def reference(candidate: Path | None) -> Any:
@@ -90,7 +57,7 @@ def reference_log_probs(model: Any, path: PathTokens, pictures: list[Any]) -> di
     return divergence.log_softmax(out.logits[0, len(path.prompt_ids) - 1 :].numpy())
 
 
-async def test_fifty_turns_with_pictures_agree_with_a_float64_reference(engines: Engines) -> None:
+async def test_fifty_turns_with_pictures_agree_with_a_float64_reference(engines: ScoredPair) -> None:
     from evaluate import messages_of
     from held_out import held_out_item
     from tokenizer import Turn, encode, load_tokenizer
@@ -101,7 +68,7 @@ async def test_fifty_turns_with_pictures_agree_with_a_float64_reference(engines:
     ours, true = [], []
     for index in range(TURNS):
         item = held_out_item(index)
-        path = await ask(engines, messages_of(item))
+        path = await answered_path(client_of(engines.base), messages_of(item), temperature=0.0, max_tokens=96)
         result = await scorer.score(client_of(engines.base), client_of(engines.candidate), path)
         question = Turn(item.turns[-1].text, item.turns[-1].pictures)
         ids, pictures = encode(tokenizer, [*item.turns[:-1], question], item.system)

@@ -6,10 +6,7 @@ import asyncio
 import base64
 import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,37 +17,20 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from components.core import divergence
-from components.core.answers import Sampling
 from components.core.errors import EngineFailureError, RequestRefusedError
 from components.engines.exact_scoring import ExactScorer, PathTokens, post_json
-from components.engines.prepare import ModelPreparer
-from components.engines.stream import ChatRequest, FinishedEvent, TokensEvent, stream_chat
 from components.engines.transport import EngineClient
-from components.profiles.loader import load_pair
-from tests.engine.serving import BASE, ROOT, client_of, served
+from tests.engine.serving import BASE, ROOT, ScoredPair, answered_path, client_of, scored_pair, served
 from tests.noise import NOISE
 
 HEAD_NAME = "language_model.model.embed_tokens.weight"
 SAMPLES = ROOT / "assets" / "samples"
 
 
-@dataclass(frozen=True)
-class Pair:
-    base: Path
-    candidate: Path
-    exchange: Path
-
-
 @pytest.fixture(scope="module")
-def pair() -> Iterator[Pair]:
-    with ExitStack() as stack:
-        exchange = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="exchange-")))
-        profile = load_pair(ROOT / "profiles", "embedded")
-        model = next(m for m in profile.candidates if m.id == "w4a16")
-        folder = ModelPreparer(exchange / "models", ROOT).prepare(profile, model, lambda _text, _share: None)
-        base = stack.enter_context(served(BASE, exchange=exchange, all_logprobs=True))
-        candidate = stack.enter_context(served(Path(folder), exchange=exchange))
-        yield Pair(base, candidate, exchange)
+def pair() -> Iterator[ScoredPair]:
+    with scored_pair("w4a16", all_logprobs=True) as pair:
+        yield pair
 
 
 def data_url(name: str) -> str:
@@ -60,15 +40,7 @@ def data_url(name: str) -> str:
 async def answer(client: EngineClient, picture: str, prompt: str, **sampling: Any) -> PathTokens:
     """What the engine answers, as tokens on a path."""
     content = [{"type": "image_url", "image_url": {"url": data_url(picture)}}, {"type": "text", "text": prompt}]
-    request = ChatRequest(messages=({"role": "user", "content": content},), sampling=Sampling(**sampling))
-    ids: list[int] = []
-    prompt_ids: tuple[int, ...] = ()
-    async for event in stream_chat(client, request):
-        if isinstance(event, TokensEvent):
-            ids += [step.token_id for step in event.raw_steps if step.token_id is not None]
-        elif isinstance(event, FinishedEvent):
-            prompt_ids = event.prompt_token_ids
-    return PathTokens(prompt_ids, tuple(ids), (data_url(picture),))
+    return await answered_path(client, [{"role": "user", "content": content}], **sampling)
 
 
 async def states(client: EngineClient, exchange: Path, path: PathTokens) -> torch.Tensor:
@@ -88,12 +60,12 @@ def head() -> torch.Tensor:
     raise AssertionError("no embedding")
 
 
-async def test_the_end_of_an_answer_counts_as_a_token(pair: Pair) -> None:
+async def test_the_end_of_an_answer_counts_as_a_token(pair: ScoredPair) -> None:
     path = await answer(client_of(pair.base), "one-circle.png", "Describe the picture.")
     assert path.answer_ids[-1] == 2, "the end-of-sequence token"
 
 
-async def test_hidden_states_give_the_served_logits_bit_for_bit(pair: Pair) -> None:
+async def test_hidden_states_give_the_served_logits_bit_for_bit(pair: ScoredPair) -> None:
     client = client_of(pair.base)
     path = await answer(client, "four-shapes.png", "Describe the picture.")
     hidden = await states(client, pair.exchange, path)
@@ -111,7 +83,7 @@ async def test_hidden_states_give_the_served_logits_bit_for_bit(pair: Pair) -> N
         assert torch.equal(served_row, row)
 
 
-async def test_statistics_equal_float64_from_the_same_states(pair: Pair) -> None:
+async def test_statistics_equal_float64_from_the_same_states(pair: ScoredPair) -> None:
     base, candidate = client_of(pair.base), client_of(pair.candidate)
     path = await answer(base, "number.png", NOISE, temperature=2.0, seed=1, max_tokens=64)
     result = await ExactScorer(pair.exchange).score(base, candidate, path)
@@ -141,7 +113,7 @@ async def test_statistics_equal_float64_from_the_same_states(pair: Pair) -> None
     assert not any(pair.exchange.glob("*.error"))
 
 
-async def test_the_base_against_itself_is_zero_and_its_floor_is_measured_in_another_batch(pair: Pair) -> None:
+async def test_the_base_against_itself_is_zero_and_its_floor_is_measured_in_another_batch(pair: ScoredPair) -> None:
     client = client_of(pair.base)
     path = await answer(client, "word.png", NOISE, temperature=2.0, seed=2, max_tokens=48)
     scorer = ExactScorer(pair.exchange)
@@ -154,7 +126,7 @@ async def test_the_base_against_itself_is_zero_and_its_floor_is_measured_in_anot
     assert floor.statistics["kl_base_to_candidate_nats"].max() < 0.05
 
 
-async def test_chunked_prompts_give_the_same_states(pair: Pair) -> None:
+async def test_chunked_prompts_give_the_same_states(pair: ScoredPair) -> None:
     """Several requests at once fill a step's budget, so that a prompt is computed in parts."""
     client = client_of(pair.base)
     path = await answer(client, "bar-chart.png", NOISE * 2, temperature=2.0, seed=3, max_tokens=128)
@@ -165,7 +137,7 @@ async def test_chunked_prompts_give_the_same_states(pair: Pair) -> None:
         assert (rows.float() - alone.float()).abs().max() < 0.25  # another batch shape rounds otherwise in bfloat16
 
 
-async def test_what_goes_wrong_inside_comes_out_as_an_error(pair: Pair) -> None:
+async def test_what_goes_wrong_inside_comes_out_as_an_error(pair: ScoredPair) -> None:
     base, candidate = client_of(pair.base), client_of(pair.candidate)
     path = await answer(base, "one-circle.png", "Describe the picture.")
     scorer = ExactScorer(pair.exchange)
@@ -182,7 +154,7 @@ async def test_what_goes_wrong_inside_comes_out_as_an_error(pair: Pair) -> None:
 
 
 @pytest.fixture
-def other_head(pair: Pair, tmp_path: Path) -> Iterator[Path]:
+def other_head(pair: ScoredPair, tmp_path: Path) -> Iterator[Path]:
     """An engine of the base with an output projection (which is its embedding, too) 2 % larger."""
     folder = tmp_path / "other"
     shutil.copytree(BASE, folder)
@@ -195,7 +167,7 @@ def other_head(pair: Pair, tmp_path: Path) -> Iterator[Path]:
         yield socket
 
 
-async def test_each_model_gets_its_own_head_where_they_differ(pair: Pair, other_head: Path) -> None:
+async def test_each_model_gets_its_own_head_where_they_differ(pair: ScoredPair, other_head: Path) -> None:
     """The base's head travels too, once."""
     base, other = client_of(pair.base), client_of(other_head)
     path = await answer(base, "word.png", "Describe the picture.")
