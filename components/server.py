@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from components.compare.score_view import ALL_ALTERNATIVES, divergence_markdown, score_to_dict
 from components.compare.tab import create_compare_tab
 from components.compare.tab_api import add_compare_api
+from components.compare.tab_continue_api import add_continue_api
 from components.compare.tab_handlers import CompareHandlers
 from components.compare.tab_score_api import add_score_api
 from components.core.errors import AppError, InputError
@@ -66,6 +67,7 @@ def _compare(services: Services, handlers: CompareHandlers, access: Access) -> R
         access=access,
     )  # fmt: skip
     add_score_api(services.scoring)
+    add_continue_api(services.turns)
     return refresh
 
 
