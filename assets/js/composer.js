@@ -71,13 +71,15 @@
       const prompt = area.value;
       if (ask.disabled) return;
       if (!prompt.trim()) { area.focus(); say("The prompt is empty.", "Write a question first."); return; }
+      const columns = d.visibleColumns();
+      if (!columns.length) { say("The columns are not there yet.", "Ask again in a moment."); return; }
       fill(trouble);
       const turns = d.turnsOfPage();
       const target = d.state.editing;
       const parent = target ? target.parent : turns.length ? turns[turns.length - 1].id : null;
       const question = { key: d.randomKey(), prompt, images: d.state.attached.map((i) => i.sha256), names: d.state.attached.map((i) => i.name),
         parent, history: d.history() };
-      for (const column of d.visibleColumns()) trigger(`ask${column.position}`, question);
+      for (const column of columns) trigger(`ask${column.position}`, question);
       sent = { prompt, attached: d.state.attached };
       area.value = ""; d.state.attached = []; d.state.editing = null;
       grow(); d.changed();

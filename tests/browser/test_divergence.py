@@ -57,7 +57,7 @@ def test_force_the_bases_token_into_the_candidate(compare: ComparePage) -> None:
     compare.attach(ROOT / "assets" / "samples" / "four-shapes.png")
     compare.ask("Describe the picture.")
     fork = card(compare).locator(".dt-tok.dt-fork").first
-    expect(fork).to_be_visible()
+    fork.click()
     base_token = fork.text_content() or ""
     expect(card(compare).locator(".dt-alt[aria-pressed=true]")).to_have_text(base_token)
     before = compare.answer(1)
