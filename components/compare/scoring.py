@@ -6,7 +6,8 @@ import asyncio
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -117,6 +118,20 @@ class ScoringService:
         await asyncio.to_thread(self._scores.add, score)
         return score
 
+    @asynccontextmanager
+    async def exactly(self, case: Case) -> AsyncIterator[tuple[EngineClient, EngineClient]]:
+        """Base's and candidate's engine for exact work on an answer; nothing else is scored meanwhile.
+
+        Raises:
+            InputError: these engines can't score this answer exactly; says why. EngineError: one is not to be had.
+        """
+        reason = self._why_not_exact(case)
+        if reason:
+            raise InputError(f"This turn can't be scored exactly: {reason}", field="method")
+        async with self._turn:
+            base, candidate = [await self._client(entry.engine_id) for entry in (case.base, case.candidate)]
+            yield base, candidate
+
     def is_ready(self, case: Case) -> bool:
         """Whether scoring could begin at once."""
         engines = (case.base, case.candidate)
@@ -188,18 +203,22 @@ class ScoringService:
     # ---- exact ------------------------------------------------------------------------------------------------
 
     async def _score_exactly(self, case: Case) -> Score:
-        path = self._path(case)
+        path = self.path_of(case, self._data_url)
         base, candidate = [await self._client(entry.engine_id) for entry in (case.base, case.candidate)]
         result = await self._exact.score(base, candidate, path)
         floor = await self._floor(case.base.engine_id, path, result.dtype)
         texts = base.vocabulary.text if base.vocabulary else str
         notes = [] if floor else ["The noise floor could not be measured: small figures may be noise."]
-        precision = (
-            f"{result.dtype} hidden states, {result.logits_dtype} logits from each model's own head, float64 sums"
+        return self._record(
+            case, "exact", precision_of(result), exact_tokens(case.stored.answer, result, texts), floor, notes
         )
-        return self._record(case, "exact", precision, exact_tokens(case.stored.answer, result, texts), floor, notes)
 
-    def _path(self, case: Case) -> PathTokens:
+    def path_of(self, case: Case, data_url: Callable[[ImageRecord], str]) -> PathTokens:
+        """The answer's tokens after its prompt's, with the prompt's pictures as ``data_url`` gives them, in order.
+
+        Raises:
+            InputError: there is nothing to score, or base and candidate read different prompts.
+        """
         slot, answer = case.stored.slot, case.stored.answer
         if answer.outcome in (Outcome.STREAMING, Outcome.FAILED) or not answer.tokens:
             raise InputError("That answer has no tokens to score.", "Wait for its end, or retry it.", field="trace_id")
@@ -218,7 +237,7 @@ class ScoringService:
         trace = case.trace
         ask = Ask(key=trace.id, prompt=trace.prompt, system=trace.system, images=trace.images, columns=())
         chosen = chosen_answers(case.parents, slot.position, slot.history)
-        messages = messages_for(ask, case.parents, chosen, self._data_url)
+        messages = messages_for(ask, case.parents, chosen, data_url)
         parts = [part for m in messages if isinstance(m["content"], list) for part in m["content"]]
         images = tuple(part["image_url"]["url"] for part in parts if part["type"] == "image_url")
         ids = tuple(token_id for token_id in answer.token_ids if token_id is not None)
@@ -280,3 +299,8 @@ class ScoringService:
             precision=precision, created_at=self._now(), floor=floor, tokens=tuple(tokens),
             notes=tuple(notes), seconds=0.0,
         )  # fmt: skip
+
+
+def precision_of(result: ExactResult) -> str:
+    """What the exact figures were computed from and in, in words."""
+    return f"{result.dtype} hidden states, {result.logits_dtype} logits from each model's own head, float64 sums"
