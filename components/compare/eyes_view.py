@@ -45,15 +45,10 @@ def reliance_to_dict(reliance: Reliance) -> dict[str, Any]:
 
 def summary(reliance: Reliance) -> dict[str, Any]:
     """Means over all tokens, and which tokens stand out, as indices from 0."""
-    figures = zip(("base", "candidate", "change"), mean_reliance(reliance.tokens), strict=True)
-    means = {
-        f"mean_{name}_nats": value
-        for side, figure in figures
-        for name, value in (
-            (f"{side}_reliance", figure.value),
-            (f"{side}_reliance_standard_error", figure.standard_error),
-        )
-    }
+    names = ("base_reliance", "candidate_reliance", "reliance_change")
+    means: dict[str, Any] = {}
+    for name, figure in zip(names, mean_reliance(reliance.tokens), strict=True):
+        means |= {f"mean_{name}_nats": figure.value, f"mean_{name}_standard_error_nats": figure.standard_error}
     return {
         **means,
         "picture_tokens": list(leaning(reliance.tokens, reliance.floor)),

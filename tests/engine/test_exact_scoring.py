@@ -136,10 +136,8 @@ async def test_a_picture_is_seen_in_the_tokens_that_tell_of_it_and_nowhere_else(
     pieces = [vocabulary.text(token_id) for token_id in path.answer_ids]
     assert "".join(pieces).startswith("The picture is blue.")
     ends = np.cumsum([len(piece) for piece in pieces])
-    before, colour = (
-        ends <= len("The picture is"),
-        (ends > len("The picture is")) & (ends <= len("The picture is blue")),
-    )
+    before = ends <= len("The picture is")
+    colour = ~before & (ends <= len("The picture is blue"))
     scorer = ExactScorer(pair.exchange)
     same = await scorer.across_prompts(client, path, path)
     assert not reliance(same).any(), "the same picture tells nothing new"
@@ -148,13 +146,14 @@ async def test_a_picture_is_seen_in_the_tokens_that_tell_of_it_and_nowhere_else(
     removed = without_pictures(path, client)
     assert removed.prompt_ids == asked.prompt_ids, "as it would have been asked without the picture"
     swapped = replace(path, images=(data_url("one-circle.png"),))
-    for changed in (removed, swapped):
+    # Without any picture this model begins another kind of answer, so there the first word tells of the picture too.
+    for changed, first in ((removed, 1), (swapped, 0)):
         alone = await scorer.across_prompts(client, path, changed)
         again = await scorer.across_prompts(client, path, changed, in_company=True)
         nats = reliance(alone)
         print(list(zip(pieces, nats.round(3), strict=True)), np.abs(reliance(again) - nats).max())
         assert nats[colour].sum() > 1.0
-        assert np.abs(nats[before]).max() < 0.05
+        assert np.abs(nats[before][first:]).max() < 0.05
         assert again.base_batch_tokens > alone.base_batch_tokens and again.batch_tokens > alone.batch_tokens
         assert np.abs(reliance(again) - nats).max() < 0.25
 
