@@ -61,7 +61,7 @@
         el("p", { class: "dt-stats" }, found.figures.join(" · ")),
         el("p", {}, `${found.leaning.length} of ${count} tokens are taken from the picture: it makes them at least twice as likely for base or candidate. ${lies}`),
         el("p", { class: "dt-most" }, found.most.length ? ["Reliance changed most at ", found.most.map((i, at) => [at ? "; " : "", el("button", { type: "button", class: "dt-link", onclick: () => jump(i) }, el("code", {}, inLine(value.tokens[i].t)), ` token ${i + 1}`),
-          ` base ${nats(found.base[i])} → candidate ${nats(found.candidate[i])} nats`]), "."] : found.floors ? "No token's reliance changed by more than the noise." : "The noise could not be measured, so no change is named."),
+          ` base ${nats(found.base[i])} → candidate ${nats(found.candidate[i])} nats`]), "."] : found.floors ? "No token's reliance changed by more than the noise and 0.05 nats." : "The noise could not be measured, so no change is named."),
         el("p", { class: "dt-soft dt-shown" }, "Shown instead: ", found.pictures.map(([name, words, sha]) => el("span", {}, sha ? el("a", { href: `media/${sha}.png`, target: "_blank", rel: "noopener" }, el("img", { src: `media/${sha}.png`, alt: words, width: "44" })) : "", ` ${name}: ${words} `))),
         shown === "removed" ? el("p", { class: "dt-soft" }, "Removed means the same text asked without a picture: its places are taken out of the prompt.") : "",
       ];

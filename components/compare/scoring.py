@@ -10,17 +10,19 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from components.compare.request import Ask, chosen_answers, messages_for
-from components.compare.score_tokens import exact_tokens, top_k_tokens
-from components.core.answers import ImageRecord
-from components.core.errors import InputError
+from components.compare.score_tokens import exact_tokens, top_k_tokens, whole_path_tokens
+from components.core.answers import Answer, ImageRecord
+from components.core.errors import EngineError, InputError, StreamError
 from components.core.scores import Method, NoiseFloor, Score, Side, TokenScore
 from components.core.states import Outcome
 from components.core.traces import StoredAnswer, Trace
 from components.engines.catalog import Catalog, CatalogEntry
 from components.engines.exact_scoring import ExactResult, ExactScorer, PathTokens
 from components.engines.inside_vllm.diptych_scoring import is_supported
+from components.engines.prompt_logprobs import NotOnThePathError, rows_of
 from components.engines.supervisor import EngineHub
 from components.engines.transport import EngineClient
 from components.storage.scores import ScoreRepository
@@ -222,26 +224,20 @@ class ScoringService:
         slot, answer = case.stored.slot, case.stored.answer
         if answer.outcome in (Outcome.STREAMING, Outcome.FAILED) or not answer.tokens:
             raise InputError("That answer has no tokens to score.", "Wait for its end, or retry it.", field="trace_id")
-        other = case.other
-        if (
-            other is not None
-            and not slot.history
-            and other.answer.prompt_token_ids
-            and other.answer.prompt_token_ids != answer.prompt_token_ids
-        ):
-            raise InputError(
-                "The two engines turned the same prompt or pictures into different tokens, so nothing can be compared.",
-                "Look at the turn's alarms.",
-                field="trace_id",
-            )
-        trace = case.trace
-        ask = Ask(key=trace.id, prompt=trace.prompt, system=trace.system, images=trace.images, columns=())
-        chosen = chosen_answers(case.parents, slot.position, slot.history)
-        messages = messages_for(ask, case.parents, chosen, data_url)
+        if case.other is not None and not slot.history:
+            _check_same_prompt(answer, case.other.answer)
+        messages = self._messages(case, data_url)
         parts = [part for m in messages if isinstance(m["content"], list) for part in m["content"]]
         images = tuple(part["image_url"]["url"] for part in parts if part["type"] == "image_url")
         ids = tuple(token_id for token_id in answer.token_ids if token_id is not None)
-        return PathTokens(answer.prompt_token_ids, ids, images, salt=f"score-{trace.conversation_id}")
+        return PathTokens(answer.prompt_token_ids, ids, images, salt=f"score-{case.trace.conversation_id}")
+
+    def _messages(self, case: Case, data_url: Callable[[ImageRecord], str] | None = None) -> tuple[dict[str, Any], ...]:
+        """The conversation that the answer was written after."""
+        slot, trace = case.stored.slot, case.trace
+        ask = Ask(key=trace.id, prompt=trace.prompt, system=trace.system, images=trace.images, columns=())
+        chosen = chosen_answers(case.parents, slot.position, slot.history)
+        return messages_for(ask, case.parents, chosen, data_url or self._data_url)
 
     async def _floor(self, engine_id: str, path: PathTokens, dtype: str) -> NoiseFloor | None:
         """Measured with the first answer that is scored after a start of the base's engine."""
@@ -273,21 +269,51 @@ class ScoringService:
         await self._hub.wait_ready(engine_id, _READY_LIMIT_S)
         return self._hub.client(engine_id)
 
-    # ---- from what the answers brought along --------------------------------------------------------------------
+    # ---- lower bound ------------------------------------------------------------------------------------------
 
     async def _score_top_k(self, case: Case) -> Score:
+        reason = ""
+        if self._may_ask_again(case):
+            try:
+                return await self._score_whole_path(case)
+            except (NotOnThePathError, EngineError, StreamError) as exc:
+                if case.sides is None or any(side.slot.history for side in case.sides):
+                    raise  # nothing else to go by
+                reason = f"The answer could not be scored along its whole path: {exc.message}"
+        return self._score_lists(case, reason)
+
+    def _may_ask_again(self, case: Case) -> bool:
+        """Whether both are vLLM servers that answer now, and the tokens are known."""
+        answer = case.stored.answer
+        if not answer.prompt_token_ids or not answer.tokens or any(step.token_id is None for step in answer.tokens):
+            return False
+        ids = (case.base.engine_id, case.candidate.engine_id)
+        return all(self._hub.status(e).ready and self._hub.client(e).is_vllm for e in ids)
+
+    async def _score_whole_path(self, case: Case) -> Score:
+        path, messages, written = self.path_of(case, self._data_url), self._messages(case), case.stored.answer
+        clients = [self._hub.client(entry.engine_id) for entry in (case.base, case.candidate)]
+        base, candidate = [await rows_of(client, messages, case.trace.tools, path, written.text) for client in clients]
+        known = next((client.vocabulary for client in clients if client.vocabulary), None)
+        tokens, notes = whole_path_tokens(base, candidate, written, known.text if known else str)
+        precision = "prompt log-probabilities of both servers in their own precision: a lower bound of the divergence"
+        return self._record(case, "top_k", precision, tokens, None, notes)
+
+    def _score_lists(self, case: Case, reason: str) -> Score:
+        """From the alternatives that both answers brought along."""
         if case.sides is None:
             raise InputError("This turn has only one side's answer.", "Ask base and candidate the same.", field="path")
         base, candidate = case.sides
         if base.slot.history or candidate.slot.history:
             raise InputError(
                 "In a conversation each side continues its own answers, so these are not on the same path.",
-                "Score the first turn, or use engines that Diptych runs (method exact).",
+                "Score the first turn, or use vLLM servers.",
                 field="method",
             )
+        _check_same_prompt(base.answer, candidate.answer)
         tokens, notes = top_k_tokens(base.answer, candidate.answer, case.wanted.path)
         precision = "log-probabilities as the endpoints sent them: a lower bound of the divergence"
-        return self._record(case, "top_k", precision, tokens, None, notes)
+        return self._record(case, "top_k", precision, tokens, None, [reason, *notes] if reason else notes)
 
     def _record(
         self, case: Case, method: Method, precision: str, tokens: Sequence[TokenScore], floor: NoiseFloor | None,
@@ -304,3 +330,12 @@ class ScoringService:
 def precision_of(result: ExactResult) -> str:
     """What the exact figures were computed from and in, in words."""
     return f"{result.dtype} hidden states, {result.logits_dtype} logits from each model's own head, float64 sums"
+
+
+def _check_same_prompt(one: Answer, other: Answer) -> None:
+    if one.prompt_token_ids and other.prompt_token_ids and one.prompt_token_ids != other.prompt_token_ids:
+        raise InputError(
+            "The two engines turned the same prompt or pictures into different tokens, so nothing can be compared.",
+            "Look at the turn's alarms.",
+            field="trace_id",
+        )

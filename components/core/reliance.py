@@ -24,6 +24,7 @@ from components.core.traces import RecordId, UtcDatetime
 PictureChange = Literal["removed", "blurred", "small", "swapped"]
 PICTURE_CHANGES: tuple[PictureChange, ...] = ("removed", "blurred", "small", "swapped")
 LEANING_NATS = math.log(2)
+NAMED_NATS = 0.05  # a factor of 1.05: a smaller change is not worth a word, however quiet the noise
 RELIANCE_SCHEMA_VERSION = 1
 
 
@@ -130,7 +131,8 @@ def most_changed(tokens: Sequence[TokenReliance], floor: RelianceFloor | None, c
     """Indices of the tokens whose reliance changed most, largest first; without a floor, or below it, none is named."""
     if floor is None:
         return ()
-    changed = [index for index, token in enumerate(tokens) if abs(token.change_nats) > floor.change_nats]
+    least = max(NAMED_NATS, floor.change_nats)
+    changed = [index for index, token in enumerate(tokens) if abs(token.change_nats) > least]
     return tuple(sorted(changed, key=lambda index: -abs(tokens[index].change_nats))[:count])
 
 

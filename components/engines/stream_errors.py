@@ -62,7 +62,7 @@ _KNOWN: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], tuple[str, str]]]
         ),
     ),
     (
-        re.compile(r"Requested sample logprobs of (\d+).*?max allowed: (\d+)", re.S),
+        re.compile(r"Requested (?:sample|prompt) logprobs of (\d+).*?max allowed: (\d+)", re.S),
         lambda m: (
             f"{m[1]} alternatives per token were asked for, but this engine gives at most {m[2]}.",
             "Ask for fewer, or start the engine with a larger max_logprobs.",
