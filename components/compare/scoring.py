@@ -24,12 +24,13 @@ from components.engines.exact_scoring import ExactResult, ExactScorer, PathToken
 from components.engines.inside_vllm.diptych_scoring import is_supported
 from components.engines.prompt_logprobs import NotOnThePathError, rows_of
 from components.engines.supervisor import EngineHub
+from components.engines.token_id_scores import stock_rows
 from components.engines.transport import EngineClient
 from components.storage.scores import ScoreRepository
 from components.storage.traces import TraceRepository
 
 PATHS = ("base", "candidate")
-METHODS = ("auto", "exact", "top_k")
+METHODS = ("auto", "exact", "stock", "top_k")
 _READY_LIMIT_S = 900.0
 _FLOOR_TRIES = 3
 _KEPT_FLOORS = 256
@@ -53,12 +54,6 @@ class Wanted:
         path, method = str(options.get("path") or "base"), str(options.get("method") or "auto")
         if path not in PATHS:
             raise InputError(f"{path!r} is no path.", f"Accepted: {', '.join(PATHS)}.", field="path")
-        if method == "stock":
-            raise InputError(
-                "The method stock needs vLLM's V2 runner on a GPU and is not built yet.",
-                f"Accepted: {', '.join(METHODS)}.",
-                field="method",
-            )
         if method not in METHODS:
             raise InputError(f"{method!r} is no method.", f"Accepted: {', '.join(METHODS)}.", field="method")
         candidate = options.get("candidate")
@@ -115,7 +110,8 @@ class ScoringService:
         async with self._turn:
             started = time.monotonic()
             method = self._method(case)
-            score = await (self._score_exactly(case) if method == "exact" else self._score_top_k(case))
+            by_method = {"exact": self._score_exactly, "stock": self._score_stock, "top_k": self._score_top_k}
+            score = await by_method[method](case)
             score = score.model_copy(update={"seconds": time.monotonic() - started})
         await asyncio.to_thread(self._scores.add, score)
         return score
@@ -186,6 +182,8 @@ class ScoringService:
         reason = self._why_not_exact(case)
         if case.wanted.method == "exact" and reason:
             raise InputError(f"This turn can't be scored exactly: {reason}", "Choose the method top_k.", field="method")
+        if case.wanted.method == "stock":
+            return "stock"
         return "top_k" if reason or case.wanted.method == "top_k" else "exact"
 
     def _why_not_exact(self, case: Case) -> str:
@@ -298,6 +296,18 @@ class ScoringService:
         tokens, notes = whole_path_tokens(base, candidate, written, known.text if known else str)
         precision = "prompt log-probabilities of both servers in their own precision: a lower bound of the divergence"
         return self._record(case, "top_k", precision, tokens, None, notes)
+
+    async def _score_stock(self, case: Case) -> Score:
+        """Never chosen by itself: no GPU has tried it."""
+        path, written = self.path_of(case, self._data_url), case.stored.answer
+        if not path.prompt_ids or len(path.answer_ids) != len(written.tokens):
+            raise InputError("This answer's token ids are not known.", "Choose the method top_k.", field="method")
+        base, candidate = [await self._client(entry.engine_id) for entry in (case.base, case.candidate)]
+        rows = await stock_rows(base, candidate, path)
+        known = base.vocabulary or candidate.vocabulary
+        tokens, notes = whole_path_tokens(*rows, written, known.text if known else str, of_base_only=True)
+        precision = "log-probabilities of both servers in their own precision: a lower bound; not yet tried on a GPU"
+        return self._record(case, "stock", precision, tokens, None, notes)
 
     def _score_lists(self, case: Case, reason: str) -> Score:
         """From the alternatives that both answers brought along."""

@@ -202,10 +202,10 @@ async def prefill(client: EngineClient, path: PathTokens, job: dict[str, Any] | 
         body["cache_salt"] = path.salt
     async with asyncio.timeout(_LIMIT_S):
         told = await post_json(client, "/inference/v1/generate", body)
-    _check_prompt(client, path, told)
+    check_prompt(client, path, body["token_ids"], told)
 
 
-def _check_prompt(client: EngineClient, path: PathTokens, told: dict[str, Any]) -> None:
+def check_prompt(client: EngineClient, path: PathTokens, sent: list[int], told: dict[str, Any]) -> None:
     """vLLM takes a prompt with the placeholders of a picture without the picture too; that would score blind.
 
     Raises:
@@ -215,7 +215,7 @@ def _check_prompt(client: EngineClient, path: PathTokens, told: dict[str, Any]) 
     filled = {place for found in ranges for place in range(found["offset"], found["offset"] + found["length"])}
     kinds = client.vocabulary.image_token_ids if client.vocabulary else frozenset()
     empty = [place for place, token_id in enumerate(path.prompt_ids) if token_id in kinds and place not in filled]
-    if told.get("prompt_token_ids") != [*path.prompt_ids, *path.answer_ids[:-1]]:
+    if told.get("prompt_token_ids") != sent:
         raise EngineFailureError(f"{client.served_model} scored other tokens than it was given.", "Report this.")
     if empty or len(ranges) != len(path.images):
         raise EngineFailureError(

@@ -94,15 +94,6 @@ def read_rows(model: str, told: Mapping[str, Any], path: PathTokens) -> list[Row
     Raises:
         NotOnThePathError: it is about other tokens, or it is no such answer.
     """
-    try:
-        return _read_rows(model, told, path)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as exc:
-        raise NotOnThePathError(
-            f"{model} sent no list of log-probabilities.", field="method", detail=repr(exc)
-        ) from exc
-
-
-def _read_rows(model: str, told: Mapping[str, Any], path: PathTokens) -> list[Row]:
     read, wanted = told.get("prompt_token_ids"), [*path.prompt_ids, *path.answer_ids]
     if not isinstance(read, list):
         raise NotOnThePathError(f"{model} does not tell which tokens it read.", field="method")
@@ -114,12 +105,30 @@ def _read_rows(model: str, told: Mapping[str, Any], path: PathTokens) -> list[Ro
         raise NotOnThePathError(
             f"{model} read the same text as other tokens, from {where} on, so they are not scored.", field="method"
         )
-    listed = told.get("prompt_logprobs")
+    rows = prompt_rows(model, told, path)
+    if len(read) == len(wanted):
+        return rows
+    try:
+        return [*rows, _next_row(model, told, wanted[-1])]
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as exc:
+        raise _no_list(model, exc) from exc
+
+
+def prompt_rows(model: str, told: Mapping[str, Any], path: PathTokens) -> list[Row]:
+    """Rows of the answer's tokens from ``prompt_logprobs``; ``prompt_token_ids`` must have been checked.
+
+    Raises:
+        NotOnThePathError: it is about other tokens, or it is no such list.
+    """
+    read, listed, first = told["prompt_token_ids"], told.get("prompt_logprobs"), len(path.prompt_ids)
     if not isinstance(listed, list) or len(listed) != len(read):
         raise NotOnThePathError(f"{model} returned no log-probabilities of the prompt's tokens.", field="method")
-    first = len(path.prompt_ids)
-    rows = [_prompt_row(model, entry, token_id) for entry, token_id in zip(listed[first:], read[first:], strict=True)]
-    return rows if len(read) == len(wanted) else [*rows, _next_row(model, told, wanted[-1])]
+    try:
+        return [
+            _prompt_row(model, entry, token_id) for entry, token_id in zip(listed[first:], read[first:], strict=True)
+        ]
+    except (AttributeError, KeyError, TypeError, ValueError) as exc:
+        raise _no_list(model, exc) from exc
 
 
 def check_same_vocabulary(base: Sequence[Row], candidate: Sequence[Row]) -> None:
@@ -139,11 +148,15 @@ def check_same_vocabulary(base: Sequence[Row], candidate: Sequence[Row]) -> None
                 )
 
 
+def _no_list(model: str, exc: Exception) -> NotOnThePathError:
+    return NotOnThePathError(f"{model} sent no list of log-probabilities.", field="method", detail=repr(exc))
+
+
 def _prompt_row(model: str, entry: object, token_id: int) -> Row:
     values = {int(name): value for name, value in entry.items()} if isinstance(entry, dict) else {}
     if token_id not in values:
         raise NotOnThePathError(f"{model} returned log-probabilities of other tokens than it read.", field="method")
-    logprobs = {number: _logprob(model, value.get("logprob")) for number, value in values.items()}
+    logprobs = {number: check_logprob(model, value.get("logprob")) for number, value in values.items()}
     told = {number: value.get("decoded_token") for number, value in values.items()}
     texts = {number: text for number, text in told.items() if isinstance(text, str)}
     rank = values[token_id].get("rank")
@@ -155,7 +168,7 @@ def _next_row(model: str, told: Mapping[str, Any], token_id: int) -> Row:
     if not content:
         raise NotOnThePathError(f"{model} returned no log-probabilities of the answer's end.", field="method")
     logprobs = {
-        int(item["token"].removeprefix("token_id:")): _logprob(model, item.get("logprob"))
+        int(item["token"].removeprefix("token_id:")): check_logprob(model, item.get("logprob"))
         for item in (content[0], *content[0].get("top_logprobs", ()))
         if str(item.get("token")).startswith("token_id:")
     }
@@ -171,7 +184,12 @@ def _row(logprobs: Mapping[int, float | None], texts: Mapping[int, str], rank: i
     return Row(dict(sorted(known.items(), key=lambda pair: -pair[1])), texts, rank)
 
 
-def _logprob(model: str, value: object) -> float | None:
+def check_logprob(model: str, value: object) -> float | None:
+    """A log-probability in nats as sent; None where it stands for minus infinity, which is "not returned".
+
+    Raises:
+        NotOnThePathError: it is none.
+    """
     if not isinstance(value, int | float) or math.isnan(value) or value > _ROUNDING:
         raise NotOnThePathError(f"{model} returned {value!r} as a log-probability.", field="method")
     return None if value < _NOT_RETURNED else min(float(value), 0.0)

@@ -245,8 +245,8 @@ def test_the_lower_bound_never_passes_the_exact_value(client: Client) -> None:
     ("options", "words"),
     [
         ({"path": "left"}, "Accepted: base, candidate"),
-        ({"method": "best"}, "Accepted: auto, exact, top_k"),
-        ({"method": "stock"}, "not built yet"),
+        ({"method": "best"}, "Accepted: auto, exact, stock, top_k"),
+        ({"method": "stock"}, "V1 model runner"),
         ({"k": 50}, "0 to 20"),
         ({"depth": 1}, "Accepted: path"),
         ({"picture": "sideways"}, "Accepted: removed, blurred, small, swapped"),
