@@ -73,7 +73,7 @@ class EyesService:
         """The pictures of the answer's prompt, in order.
 
         Raises:
-            InputError: there are none.
+            InputError: there are none, or the answer can't be scored exactly.
         """
         pictures: list[ImageRecord] = []
 
@@ -88,6 +88,7 @@ class EyesService:
                 "Ask about a picture, or look at the divergence alone.",
                 field="picture",
             )
+        self._scoring.check_exact(case)
         return tuple(pictures)
 
     def _check_engines(self, case: Case) -> None:

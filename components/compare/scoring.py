@@ -116,6 +116,16 @@ class ScoringService:
         await asyncio.to_thread(self._scores.add, score)
         return score
 
+    def check_exact(self, case: Case) -> None:
+        """Refuse an answer that can't be scored exactly.
+
+        Raises:
+            InputError: says why.
+        """
+        reason = self._why_not_exact(case)
+        if reason:
+            raise InputError(f"This turn can't be scored exactly: {reason}", field="method")
+
     @asynccontextmanager
     async def exactly(self, case: Case) -> AsyncIterator[tuple[EngineClient, EngineClient]]:
         """Base's and candidate's engine for exact work on an answer; nothing else is scored meanwhile.
@@ -123,9 +133,7 @@ class ScoringService:
         Raises:
             InputError: these engines can't score this answer exactly; says why. EngineError: one is not to be had.
         """
-        reason = self._why_not_exact(case)
-        if reason:
-            raise InputError(f"This turn can't be scored exactly: {reason}", field="method")
+        self.check_exact(case)
         async with self._turn:
             base, candidate = [await self._client(entry.engine_id) for entry in (case.base, case.candidate)]
             yield base, candidate

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError as ClientError
 
 from components.compare.score_tokens import whole_path_tokens
 from components.core.answers import Answer, TokenStep
@@ -19,16 +22,19 @@ from components.engines.prepare import ModelPreparer
 from components.engines.prompt_logprobs import NotOnThePathError, Row, rows_of
 from components.engines.token_id_scores import stock_rows
 from components.profiles.loader import load_pair
-from tests.engine.serving import BASE, ROOT, answered_path, client_of, served
+from tests.engine.serving import BASE, KEY, ROOT, answered_path, client_of, remote_client, served
 from tests.noise import NOISE
+from tests.running_app import RunningApp, copy_of_app, free_port, new_state_dir
 
 SAMPLES = ROOT / "assets" / "samples"
 
 
 @dataclass(frozen=True)
 class Servers:
-    base: Path
-    candidate: Path
+    """Ports of two servers that run elsewhere, as far as the app knows."""
+
+    base: int
+    candidate: int
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +43,10 @@ def servers() -> Iterator[Servers]:
     model = next(m for m in profile.candidates if m.id == "coarse")
     with tempfile.TemporaryDirectory() as folder:
         prepared = ModelPreparer(Path(folder), ROOT).prepare(profile, model, lambda _text, _share: None)
-        with served(BASE, all_logprobs=True) as base, served(Path(prepared), all_logprobs=True) as candidate:
-            yield Servers(base, candidate)
+        servers = Servers(free_port(), free_port())
+        base = served(BASE, all_logprobs=True, port=servers.base)
+        with base, served(Path(prepared), all_logprobs=True, port=servers.candidate):
+            yield servers
 
 
 def asked(picture: str, prompt: str) -> list[dict[str, Any]]:
@@ -61,7 +69,7 @@ def text_of(path: PathTokens) -> str:
 async def both(
     servers: Servers, messages: list[dict[str, Any]], path: PathTokens, k: int
 ) -> tuple[list[Row], list[Row]]:
-    clients = client_of(servers.base), client_of(servers.candidate)
+    clients = remote_client(servers.base), remote_client(servers.candidate)
     base, candidate = [await rows_of(client, messages, (), path, text_of(path), k) for client in clients]
     return base, candidate
 
@@ -80,7 +88,7 @@ async def test_every_token_of_the_answer_gets_a_bound_that_rises_with_k_to_the_w
     servers: Servers,
 ) -> None:
     messages = asked("four-shapes.png", "Describe the picture.")
-    path = await answered_path(client_of(servers.base), messages)
+    path = await answered_path(remote_client(servers.base), messages)
     assert path.answer_ids[-1] == 2, "it ended by itself, and the end is scored too"
     few, usual, whole = [bounds(await both(servers, messages, path, k), path) for k in (2, 20, -1)]
     assert max(whole) > 0.1, "the coarse one is of another opinion somewhere"
@@ -92,7 +100,7 @@ async def test_every_token_of_the_answer_gets_a_bound_that_rises_with_k_to_the_w
 
 async def test_an_answer_that_was_cut_has_no_end_to_score(servers: Servers) -> None:
     messages = asked("four-shapes.png", "Describe the picture.")
-    path = await answered_path(client_of(servers.base), messages, max_tokens=9)
+    path = await answered_path(remote_client(servers.base), messages, max_tokens=9)
     base, candidate = await both(servers, messages, path, 20)
     assert len(base) == len(candidate) == 9
     assert [row.target_rank for row in base] == [1] * 9, "it wrote what it found likeliest"
@@ -102,12 +110,12 @@ async def test_an_answer_that_was_cut_has_no_end_to_score(servers: Servers) -> N
 async def test_without_scale_out_endpoints_the_method_stock_says_what_is_missing(servers: Servers) -> None:
     path = PathTokens((1, 3), (5, 2))
     with pytest.raises(RequestRefusedError, match="no endpoint for token ids") as raised:
-        await stock_rows(client_of(servers.base), client_of(servers.candidate), path)
+        await stock_rows(remote_client(servers.base), remote_client(servers.candidate), path)
     assert "--enable-scale-out" in raised.value.hint
 
 
 async def test_what_is_read_as_other_tokens_is_never_scored(servers: Servers) -> None:
-    client = client_of(servers.base)
+    client = remote_client(servers.base)
     messages = asked("four-shapes.png", NOISE)
     path = await answered_path(client, messages, temperature=2.0, seed=4, max_tokens=64)
     with pytest.raises(NotOnThePathError, match="other tokens, from token 3 of the answer on"):
@@ -115,3 +123,62 @@ async def test_what_is_read_as_other_tokens_is_never_scored(servers: Servers) ->
         await rows_of(client, messages, (), replace(path, answer_ids=changed), text_of(path))
     with pytest.raises(NotOnThePathError, match="from the prompt on"):
         await rows_of(client, asked("word.png", "Read the word."), (), path, text_of(path))
+
+
+_PROFILE = """
+schema_version: 1
+kind: pair
+id: elsewhere
+title: Two servers
+description: Real vLLM servers without our extension.
+vision: true
+max_image_size: 112
+max_images: 4
+models:
+- id: base
+  role: base
+  label: Base
+  scheme: BF16
+  source: {{kind: remote, url: "http://127.0.0.1:{base}/v1", served_model: embedded/base, api_key_env: A_KEY}}
+  description: The base.
+- id: coarse
+  role: candidate
+  label: Coarse
+  scheme: W4A16
+  source: {{kind: remote, url: "http://127.0.0.1:{candidate}/v1", served_model: embedded/base, api_key_env: A_KEY}}
+  description: The coarse one.
+"""
+
+
+@pytest.fixture
+def app(servers: Servers) -> Iterator[RunningApp]:
+    copy = new_state_dir()
+    profile = _PROFILE.format(base=servers.base, candidate=servers.candidate)
+    root = copy_of_app(copy, {"elsewhere": profile})
+    app = RunningApp(new_state_dir(), "--pair", "elsewhere", root=root, environment={"A_KEY": KEY}).start()
+    try:
+        app.wait_for_page()
+        app.wait_ready("elsewhere/base", "elsewhere/coarse")
+        yield app
+    finally:
+        app.close()
+        shutil.rmtree(copy, ignore_errors=True)
+
+
+def test_a_pair_of_remote_servers_is_scored_along_the_whole_answer(app: RunningApp) -> None:
+    """The lists that came with the answers would go as far as the first different word; this goes to the end."""
+    client = Client(app.url, verbose=False)
+    picture = handle_file(SAMPLES / "four-shapes.png")
+    trace = client.predict("Describe the picture.", [picture], {}, api_name="/compare")
+    for path, column in zip(("base", "candidate"), trace["columns"], strict=True):
+        score = client.predict(trace["id"], {"path": path}, api_name="/score")
+        assert (score["method"], score["floor"]) == ("top_k", None)
+        assert "lower bound" in score["precision"] and "along the whole answer" in score["notes"][0]
+        assert [token["token_id"] for token in score["tokens"]] == column["answer"]["token_ids"]
+        assert score["tokens_scored"] == len(score["tokens"]) > score["first_fork"] + 1
+        assert all(0 < token["covered_mass"] <= 1 for token in score["tokens"])
+        assert all(token["base_rank"] >= 1 for token in score["tokens"][:-1])
+    with pytest.raises(ClientError, match="enable-scale-out"):
+        client.predict(trace["id"], {"method": "stock"}, api_name="/score")
+    with pytest.raises(ClientError, match="without our extension"):
+        client.predict(trace["id"], {"picture": "removed"}, api_name="/score")
