@@ -13,6 +13,7 @@ from components.compare.eyes_view import reliance_markdown, reliance_to_dict
 from components.compare.score_view import ALL_ALTERNATIVES, divergence_markdown, score_to_dict
 from components.compare.tab import create_compare_tab
 from components.compare.tab_api import add_compare_api
+from components.compare.tab_continue_api import add_continue_api
 from components.compare.tab_handlers import CompareHandlers
 from components.compare.tab_score_api import add_score_api
 from components.core.errors import AppError, InputError
@@ -67,6 +68,7 @@ def _compare(services: Services, handlers: CompareHandlers, access: Access) -> R
         access=access,
     )  # fmt: skip
     add_score_api(services.scoring, services.eyes)
+    add_continue_api(services.turns)
     return refresh
 
 

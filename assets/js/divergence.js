@@ -33,11 +33,12 @@
     return parts.length ? parts : [el("span", { class: "dt-unseen" }, "∅")];
   }
   function inLine(text) { return shown({ t: text }).map((p) => (p === "\n" ? "" : p)); }
+  d.inLine = inLine;
   function percent(p) { return p === null ? "not listed" : p < 0.0005 && p > 0 ? "<0.1 %" : `${(p * 100).toFixed(1)} %`; }
   function number(v, digits) { return v === null || v === undefined ? "not known" : v !== 0 && Math.abs(v) < 0.0005 ? v.toExponential(1) : v.toFixed(digits); }
 
   window.diptych.divergence = function (element, props, trigger, watch) {
-    const me = { value: {}, mode: "kl", at: -1, spans: [], asked: "" };
+    const me = { value: {}, mode: "kl", at: -1, chosen: 0, spans: [], asked: "" };
     const heat = el("div", { class: "dt-heat", tabindex: "0", role: "group", "aria-label": "Tokens of the answer" });
     const map = el("canvas", { class: "dt-minimap", height: "34", title: "The whole answer; click to go there", role: "img", "aria-label": "Divergence over the answer's positions" });
     const side = el("div", { class: "dt-inspect", "aria-live": "polite" });
@@ -71,7 +72,7 @@
       markStale();
       const turn = latest();
       if (!turn) { if (!d.visibleColumns().some((c) => c.value.turns.length)) { me.asked = ""; me.value = {}; fill(element); } return; }
-      const answers = d.visibleColumns().flatMap((c) => c.value.turns[c.value.turns.length - 1].answers.map((a) => a.id));
+      const answers = d.visibleColumns().flatMap((c) => c.value.turns[c.value.turns.length - 1].answers.filter((a) => !a.continued).map((a) => a.id));
       const key = turn.id + answers.join();
       if (key === me.asked) return;
       const roles = new Set(d.visibleColumns().map((c) => c.element.closest(".dt-col")?.dataset.role));
@@ -185,10 +186,33 @@
       if (index < 0 || index >= me.spans.length) return;
       me.spans[me.at]?.classList.remove("dt-at");
       me.at = index;
+      me.chosen = firstChoice(me.value.tokens[index]);
       me.spans[index].classList.add("dt-at");
       if (scroll) me.spans[index].scrollIntoView({ block: "nearest" });
       drawMap();
       inspect(index);
+    }
+    /** Which alternative is offered for going on: at a fork the base's, where the base's path is looked at. */
+    function firstChoice(token) {
+      const both = token.f ? pair(token) : null;
+      return both ? Math.max(token.top.indexOf(both[me.value.path_of === "candidate" ? 1 : 0]), 0) : 0;
+    }
+    /** A new sibling answer in the column of that role: it is given the tokens before this one, and the chosen one. */
+    function goOn(role, index) {
+      const column = d.visibleColumns().find((c) => c.element.closest(".dt-col")?.dataset.role === role && c.value.turns.some((t) => t.id === me.value.turn));
+      if (!column || d.isStreaming()) { d.toast(column ? "Wait until the answers are written" : `No ${role} column shows this turn`); return true; }
+      const chosen = me.value.tokens[index].top[me.chosen];
+      delete d.state.selected[column.value.turns.find((t) => t.id === me.value.turn).answers[0].id]; // the new one is looked at
+      column.trigger("force", { turn: me.value.turn, answer_id: me.value.answer, index, token_id: chosen[3] });
+      column.element.closest(".dt-col").scrollIntoView({ block: "nearest", behavior: "smooth" });
+      return true;
+    }
+    function goOnButtons(index) {
+      const token = me.value.tokens[index], chosen = token.top[me.chosen];
+      if (me.value.method !== "exact" || !chosen) return null;
+      const own = chosen[3] === token.id ? "" : " instead";
+      return el("p", { class: "dt-go-on" }, "Give ", el("code", {}, inLine(chosen[0])), `${own} and let go on: `,
+        ["candidate", "base"].map((role) => el("button", { type: "button", class: "dt-link", title: role === "candidate" ? "Key f" : null, onclick: () => goOn(role, index) }, role === "candidate" ? "the candidate" : "the base")));
     }
     function inspect(index) {
       const token = me.value.tokens[index], both = pair(token);
@@ -198,11 +222,14 @@
         : el("p", {}, el("code", {}, shown(token)));
       const top = Math.max(...token.top.map(([, p, q]) => Math.max(p ?? 0, q ?? 0)), 1e-9);
       const bar = (side, p) => el("span", { class: `dt-bar dt-bar-${side}`, title: percent(p) }, el("i", { style: `width:${Math.round(((p ?? 0) / top) * 100)}%` }));
-      const rows = token.top.map(([text, p, q]) => el("div", { class: "dt-bars" }, el("small", {}, percent(p)), bar("base", p), el("code", {}, inLine(text)), bar("cand", q), el("small", {}, percent(q))));
+      const choose = (row) => { me.chosen = row; inspect(index); };
+      const rows = token.top.map(([text, p, q], row) => el("div", { class: "dt-bars" }, el("small", {}, percent(p)), bar("base", p),
+        el("button", { type: "button", class: "dt-alt", "aria-pressed": String(row === me.chosen), title: "Choose it to go on from", onclick: () => choose(row) }, inLine(text)), bar("cand", q), el("small", {}, percent(q))));
       const times = me.value.floor > 0 && token.kl !== null ? (token.kl > me.value.floor ? `, ${Math.round(token.kl / me.value.floor).toLocaleString()} × the highest noise` : ", within the noise: no difference") : "";
       const facts = token.kl === null ? "Not on the same path, or nothing that both sides list."
         : `KL ${me.value.method === "exact" ? "" : "≥ "}${number(token.kl, 4)} nats${times} · Δp ${number(token.dp === null ? null : token.dp * 100, 2)} % · rank ${token.rb ?? "?"} → ${token.rc ?? "?"}` + (token.hb === null ? "" : ` · entropy ${number(token.hb, 2)} → ${number(token.hc, 2)}`) + (token.m !== null && token.m < 0.9995 ? ` · ${percent(token.m)} of the base covered` : "");
-      fill(side, title, words, el("div", { class: "dt-mirror", role: "img", "aria-label": "Probabilities of both models" }, el("div", { class: "dt-bars dt-soft" }, el("small", {}), el("span", {}, "Base"), el("span", {}), el("span", {}, "Candidate"), el("small", {})), rows), el("p", { class: "dt-soft" }, facts), eyes.about(token),
+      fill(side, title, words, el("div", { class: "dt-mirror", role: "group", "aria-label": "Probabilities of both models" }, el("div", { class: "dt-bars dt-soft" }, el("small", {}), el("span", {}, "Base"), el("span", {}), el("span", {}, "Candidate"), el("small", {})), rows), el("p", { class: "dt-soft" }, facts), eyes.about(token),
+        goOnButtons(index),
         el("p", { class: "dt-soft" }, el("kbd", {}, "n"), " ", el("kbd", {}, "p"), " next, previous fork"));
     }
     function histogram(value) {
@@ -222,5 +249,6 @@
     new ResizeObserver(() => { if (me.value.state === "done") drawMap(); }).observe(element);
     d.onKey("n", "Next fork", () => jump(1));
     d.onKey("p", "Previous fork", () => jump(-1));
+    d.onKey("f", "Force the chosen token into the candidate", () => me.value.state === "done" && me.at >= 0 && !!me.value.tokens[me.at].top.length && goOn("candidate", me.at));
   };
 })();

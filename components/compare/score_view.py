@@ -148,6 +148,7 @@ def _nats(value: float) -> str:
 def _page_token(token: TokenScore) -> dict[str, Any]:
     """Short names: a long answer has thousands of these."""
     return {
+        "id": token.token_id,
         "t": token.text,
         # Half a character has no text of its own: its bytes are shown.
         "b": token.raw.hex(" ").upper() if token.raw is not None and "\ufffd" in token.text else None,
@@ -164,11 +165,12 @@ def _page_token(token: TokenScore) -> dict[str, Any]:
 
 
 def _joined(token: TokenScore) -> list[list[Any]]:
-    """Both sides' likeliest ids in one list: [text, base probability, candidate probability], base's best first."""
+    """Both sides' likeliest ids in one list: [text, base probability, candidate probability, id], base's best first."""
     seen: dict[tuple[int, str], Alternative] = {}
     for item in (*token.base_top[:_SHOWN], *token.candidate_top[:_SHOWN]):
         seen.setdefault((item.token_id, item.text), item)
-    return [[i.text, _probability(i.base_logprob), _probability(i.candidate_logprob)] for i in seen.values()]
+    found = seen.values()
+    return [[i.text, _probability(i.base_logprob), _probability(i.candidate_logprob), i.token_id] for i in found]
 
 
 def _probability(logprob: float | None) -> float | None:

@@ -10,18 +10,15 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-from components.compare.request import Ask, chosen_answers, messages_for
+from components.compare.same_path import messages_of, path_of, why_not_by_ids
 from components.compare.score_tokens import exact_tokens, top_k_tokens, whole_path_tokens
 from components.core.answers import Answer, ImageRecord
 from components.core.errors import EngineError, InputError, StreamError
 from components.core.scores import Method, NoiseFloor, Score, Side, TokenScore
-from components.core.states import Outcome
 from components.core.traces import StoredAnswer, Trace
 from components.engines.catalog import Catalog, CatalogEntry
 from components.engines.exact_scoring import ExactResult, ExactScorer, PathTokens
-from components.engines.inside_vllm.diptych_scoring import is_supported
 from components.engines.prompt_logprobs import NotOnThePathError, rows_of
 from components.engines.supervisor import EngineHub
 from components.engines.token_id_scores import stock_rows
@@ -195,18 +192,11 @@ class ScoringService:
         return "top_k" if reason or case.wanted.method == "top_k" else "exact"
 
     def _why_not_exact(self, case: Case) -> str:
-        for entry in (case.base, case.candidate):
-            if entry.model.source.kind == "remote":
-                return f"{entry.engine_id} runs elsewhere, without our extension."
-            version = self._hub.status(entry.engine_id).engine_version
-            if version is not None and not is_supported(version):
-                return f"{entry.engine_id} is vLLM {version}, which the extension does not know."
-            if entry.pair.vision and case.trace.images and entry.pair.serve_of(entry.model).tokenizer_mode != "mistral":
-                return "with pictures it needs the mistral tokenizer mode."
-        answer = case.stored.answer
-        if not answer.prompt_token_ids or any(step.token_id is None for step in answer.tokens):
-            return "its token ids are not known."
-        return ""
+        reasons = (
+            why_not_by_ids(entry, self._hub.status(entry.engine_id), case.trace, case.stored)
+            for entry in (case.base, case.candidate)
+        )
+        return next((reason for reason in reasons if reason), "")
 
     # ---- exact ------------------------------------------------------------------------------------------------
 
@@ -228,22 +218,9 @@ class ScoringService:
             InputError: there is nothing to score, or base and candidate read different prompts.
         """
         slot, answer = case.stored.slot, case.stored.answer
-        if answer.outcome in (Outcome.STREAMING, Outcome.FAILED) or not answer.tokens:
-            raise InputError("That answer has no tokens to score.", "Wait for its end, or retry it.", field="trace_id")
         if case.other is not None and not slot.history:
             _check_same_prompt(answer, case.other.answer)
-        messages = self._messages(case, data_url)
-        parts = [part for m in messages if isinstance(m["content"], list) for part in m["content"]]
-        images = tuple(part["image_url"]["url"] for part in parts if part["type"] == "image_url")
-        ids = tuple(token_id for token_id in answer.token_ids if token_id is not None)
-        return PathTokens(answer.prompt_token_ids, ids, images, salt=f"score-{case.trace.conversation_id}")
-
-    def _messages(self, case: Case, data_url: Callable[[ImageRecord], str] | None = None) -> tuple[dict[str, Any], ...]:
-        """The conversation that the answer was written after."""
-        slot, trace = case.stored.slot, case.trace
-        ask = Ask(key=trace.id, prompt=trace.prompt, system=trace.system, images=trace.images, columns=())
-        chosen = chosen_answers(case.parents, slot.position, slot.history)
-        return messages_for(ask, case.parents, chosen, data_url or self._data_url)
+        return path_of(case.trace, case.parents, case.stored, data_url, f"score-{case.trace.conversation_id}")
 
     async def _floor(self, engine_id: str, path: PathTokens, dtype: str) -> NoiseFloor | None:
         """Measured with the first answer that is scored after a start of the base's engine."""
@@ -297,7 +274,8 @@ class ScoringService:
         return all(self._hub.status(e).ready and self._hub.client(e).is_vllm for e in ids)
 
     async def _score_whole_path(self, case: Case) -> Score:
-        path, messages, written = self.path_of(case, self._data_url), self._messages(case), case.stored.answer
+        path, written = self.path_of(case, self._data_url), case.stored.answer
+        messages = messages_of(case.trace, case.parents, case.stored.slot, self._data_url)
         clients = [self._hub.client(entry.engine_id) for entry in (case.base, case.candidate)]
         base, candidate = [await rows_of(client, messages, case.trace.tools, path, written.text) for client in clients]
         known = next((client.vocabulary for client in clients if client.vocabulary), None)

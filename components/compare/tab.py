@@ -101,6 +101,16 @@ def _streaming(
     return run
 
 
+def _going_on(position: int, handlers: CompareHandlers) -> Callable[..., Any]:
+    async def run(event: gr.EventData) -> AsyncIterator[tuple[Any, Any]]:
+        async with aclosing(handlers.go_on(position, event._data or {})) as updates:  # noqa: SLF001
+            async for update in updates:
+                yield _or_skip(update)
+
+    run.__name__ = f"go_on_{position}"
+    return run
+
+
 def _wire_asking(parts: CompareParts, handlers: CompareHandlers, access: Access) -> None:
     inputs = parts.setup_inputs()
 
@@ -116,6 +126,7 @@ def _wire_asking(parts: CompareParts, handlers: CompareHandlers, access: Access)
             _streaming(handlers.ask, position, handlers, access), inputs, outputs, **_STREAMED
         )
         column.view.retry(_streaming(handlers.retry, position, handlers, access), inputs, outputs, **_STREAMED)
+        column.view.force(_going_on(position, handlers), None, outputs, **_STREAMED)
         column.view.stop(halt, None, None, concurrency_limit=None, **_QUIET)
         if position == 0:
             asked.then(history, None, parts.recent, concurrency_limit=None, **_QUIET)

@@ -88,7 +88,7 @@ def _column(position: int, engines: list[tuple[str, str]], chosen: str, *, visib
             filterable=len(engines) > 8, elem_classes=["dt-engine"],
         )  # fmt: skip
         head = view("head", events=["start"], elem_classes=["dt-head"])
-        body = view("column", events=["stop", "retry"], elem_classes=["dt-body"])
+        body = view("column", events=["stop", "retry", "force"], elem_classes=["dt-body"])
         with gr.Accordion("Own parameters", open=False, elem_classes=["dt-own"]):
             gr.Markdown("Empty means: as in Settings.", elem_classes=["dt-soft"])
             with gr.Row():

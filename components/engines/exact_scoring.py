@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -202,21 +203,28 @@ async def prefill(client: EngineClient, path: PathTokens, job: dict[str, Any] | 
         body["cache_salt"] = path.salt
     async with asyncio.timeout(_LIMIT_S):
         told = await post_json(client, "/inference/v1/generate", body)
-    check_prompt(client, path, body["token_ids"], told)
+    placeholders = told.get("mm_placeholders") or {}
+    check_prompt(client, path, body["token_ids"], told.get("prompt_token_ids") or (), placeholders)
 
 
-def check_prompt(client: EngineClient, path: PathTokens, sent: list[int], told: dict[str, Any]) -> None:
-    """vLLM takes a prompt with the placeholders of a picture without the picture too; that would score blind.
+def check_prompt(
+    client: EngineClient, path: PathTokens, sent: Sequence[int], told: Sequence[int], placeholders: Mapping[str, Any]
+) -> None:
+    """vLLM takes a prompt with the placeholders of a picture without the picture too; that would answer blind.
+
+    Args:
+        sent: the path's ids that the engine was given; ``told``: those that it says it computed.
+        placeholders: where the engine put the pictures.
 
     Raises:
         EngineFailureError: the engine did not compute these very tokens with these very pictures.
     """
-    ranges = (told.get("mm_placeholders") or {}).get("image") or []
+    ranges = placeholders.get("image") or []
     filled = {place for found in ranges for place in range(found["offset"], found["offset"] + found["length"])}
     kinds = client.vocabulary.image_token_ids if client.vocabulary else frozenset()
     empty = [place for place, token_id in enumerate(path.prompt_ids) if token_id in kinds and place not in filled]
-    if told.get("prompt_token_ids") != sent:
-        raise EngineFailureError(f"{client.served_model} scored other tokens than it was given.", "Report this.")
+    if list(told) != list(sent):
+        raise EngineFailureError(f"{client.served_model} computed other tokens than it was given.", "Report this.")
     if empty or len(ranges) != len(path.images):
         raise EngineFailureError(
             f"{client.served_model}: the prompt holds {len(path.images)} pictures, {len(ranges)} found their place.",

@@ -142,5 +142,5 @@ async def _generate(client: EngineClient, path: PathTokens, wanted: dict[str, An
             told = await post_json(client, _ROUTE, body)
     except TimeoutError as exc:
         raise NotOnThePathError(f"{client.served_model} gave no answer in {_LIMIT_S:.0f} s.", field="method") from exc
-    check_prompt(client, path, sent, told)
+    check_prompt(client, path, sent, told.get("prompt_token_ids") or (), told.get("mm_placeholders") or {})
     return told

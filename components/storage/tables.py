@@ -83,6 +83,7 @@ class AnswerRow(Base):
     label: Mapped[dict[str, Any]] = mapped_column(JSON)
     sampling: Mapped[dict[str, Any]] = mapped_column(JSON)
     history: Mapped[list[Any]] = mapped_column(JSON)
+    continued: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     outcome: Mapped[str] = mapped_column(String(16), index=True)
     text: Mapped[str] = mapped_column(ExactText)
     finish_reason: Mapped[str | None] = mapped_column(ExactText)

@@ -52,6 +52,27 @@ def test_ask_see_the_heat_walk_the_forks_and_reload(compare: ComparePage) -> Non
 
 
 @needs_embedded
+def test_force_the_bases_token_into_the_candidate(compare: ComparePage) -> None:
+    compare.choose_engine(1, "Coarse (deliberately bad)", START_LIMIT_MS)
+    compare.attach(ROOT / "assets" / "samples" / "four-shapes.png")
+    compare.ask("Describe the picture.")
+    fork = card(compare).locator(".dt-tok.dt-fork").first
+    expect(fork).to_be_visible()
+    base_token = fork.text_content() or ""
+    expect(card(compare).locator(".dt-alt[aria-pressed=true]")).to_have_text(base_token)
+    before = compare.answer(1)
+    compare.page.keyboard.press("f")
+    expect(compare.siblings(1)).to_contain_text("2 of 2")
+    expect(compare.last(1, ".dt-note")).to_contain_text(re.compile(r"of the base's answer, then .*\. (It|$)"))
+    expect(compare.last(1, ".dt-note")).to_contain_text(re.compile("recovers|stays apart|third answer|comes back"))
+    assert compare.answer(1) != before
+    expect(card(compare).locator("header")).to_be_visible()
+    compare.page.reload()
+    expect(compare.siblings(1)).to_contain_text("2 of 2")
+    expect(compare.last(1, ".dt-note")).to_contain_text("of the base's answer, then")
+
+
+@needs_embedded
 def test_both_paths_and_all_modes(compare: ComparePage) -> None:
     path, question, _ = sample("number")
     compare.attach(path)

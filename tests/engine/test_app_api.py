@@ -263,3 +263,56 @@ def test_bad_score_options_name_the_field(client: Client, options: dict[str, Any
 def test_an_unknown_turn_can_not_be_scored(client: Client) -> None:
     with pytest.raises(ClientError, match="There is no turn"):
         client.predict("nothing", api_name="/score")
+
+
+def test_a_model_given_its_own_beginning_writes_its_own_end(client: Client) -> None:
+    """Token ids as they are, the same picture, the same cache: greedy decoding goes on as if it had never stopped."""
+    trace = compare(client, "Describe the picture.", SAMPLES / "four-shapes.png")
+    own = trace["columns"][0]["answer"]
+    index = len(own["token_ids"]) // 2
+    given = {"index": index, "token_id": own["token_ids"][index], "into": "base"}
+    column = client.predict(trace["id"], given, api_name="/continue")
+    assert column["answer"]["token_ids"] == own["token_ids"]
+    assert column["answer"]["text"] == own["text"]
+    assert column["answer"]["prompt_token_ids"] == own["prompt_token_ids"]
+    assert "comes back to its own answer" in column["verdict"]
+    known = [step["logprob"] is not None for step in column["answer"]["tokens"]]
+    assert known == [False] * (index + 1) + [True] * (len(known) - index - 1), "what was given was not its choice"
+
+
+def test_a_forced_token_makes_a_sibling_that_is_never_scored_as_an_answer(app: RunningApp, client: Client) -> None:
+    trace = compare(client, "Describe the picture.", SAMPLES / "four-shapes.png")
+    scored = client.predict(trace["id"], {"k": 5}, api_name="/score")
+    index, other = next(
+        (i, top["token_id"])
+        for i, token in enumerate(scored["tokens"])
+        for top in token["base_top"][1:]
+        if top["text"].strip().isalpha()
+    )
+    column = client.predict(trace["id"], {"index": index, "token_id": other}, api_name="/continue")
+    assert (column["role"], column["attempt"], column["continued"]["token_id"]) == ("candidate", 2, other)
+    ids = trace["columns"][0]["answer"]["token_ids"]
+    assert column["answer"]["token_ids"][: index + 1] == [*ids[:index], other]
+    assert column["answer"]["text"].startswith(trace["columns"][0]["answer"]["text"][:1]) or index == 0
+    assert column["answer"]["outcome"] == "finished" and column["timing"]["ttft_ms"] > 0
+    assert client.predict(trace["id"], {"path": "candidate"}, api_name="/score")["answer_id"] != column["id"]
+    export = httpx.get(f"{app.url}traces/{trace['id']}.json").json()["traces"][0]
+    assert [found["continued"] is not None for found in export["columns"]] == [False, False, True]
+    assert "this model's own" in httpx.get(f"{app.url}traces/{trace['id']}.md").text
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"index": 10_000, "token_id": 5}, "Accepted: 0 to"),
+        ({"index": 0, "token_id": 2}, "control token"),
+        ({"index": 0, "token_id": 99_999_999}, "no such token"),
+        ({"index": "0", "token_id": 1}, "whole number"),
+        ({"index": 0, "token_id": 1, "into": "both"}, "Accepted: base, candidate"),
+        ({"at": 0}, "Accepted: path"),
+    ],
+)
+def test_bad_choices_of_a_token_name_the_field(client: Client, options: dict[str, Any], words: str) -> None:
+    trace = compare(client, "What can you answer questions about?")
+    with pytest.raises(ClientError, match=words):
+        client.predict(trace["id"], options, api_name="/continue")
