@@ -44,12 +44,13 @@
     const side = el("div", { class: "dt-inspect", "aria-live": "polite" });
     const forkNote = el("p", { class: "dt-forks" });
     const eyes = d.eyes({
-      measure: (picture, again) => { me.mode = "picture"; trigger("eyes", { turn: me.value.turn, of: me.value.path_of, picture, again }); },
+      measure: (picture, again) => { setMode("picture"); trigger("eyes", { turn: me.value.turn, of: me.value.path_of, picture, again }); },
       jump: (index) => select(index, true),
-      repaint: () => { paint(); inspect(me.at); },
+      repaint: () => { if (!d.eyesModes[me.mode]) setMode("picture"); paint(); inspect(me.at); },
       inLine,
     });
 
+    function setMode(mode) { me.mode = mode; const modes = element.querySelector(".dt-mode"); if (modes) modes.value = mode; }
     function ask(path, again) {
       const turn = latest();
       if (turn) trigger("score", { turn: turn.id, of: path, again }); // not "path": Gradio takes that for a file

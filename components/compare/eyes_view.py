@@ -135,9 +135,10 @@ def _figure_words(reliance: Reliance) -> list[str]:
     floor = reliance.floor
     spread = "" if change.standard_error is None else f" ± {change.standard_error:.3f}"
     noise = "noise not measured" if floor is None else f"noise at most {floor.change_nats:.2g} nats a token"
+    within = " (within the noise: no difference)" if floor and abs(change.value) <= floor.change_nats else ""
     return [
         f"mean reliance base {base.value:.3f} nats",
         f"candidate {candidate.value:.3f}",
-        f"change {change.value:+.3f}{spread}",
+        f"change {change.value:+.3f}{spread}{within}",
         noise,
     ]

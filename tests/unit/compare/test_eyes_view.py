@@ -72,6 +72,11 @@ def test_the_page_gets_what_each_model_would_say_instead() -> None:
     assert found["instead"][0] == [None, None]
     assert found["instead"][1][0][0] == "blue" and found["instead"][1][1] is None
     assert found["share"] == "75%"
+    assert "change -1.500" in found["figures"]
+    loud = RelianceFloor(base_nats=0.0, candidate_nats=0.0, change_nats=2.0, batch_tokens=(9, 12))
+    page = eyes_page({"blurred": reliance(floor=loud)}, score(0.1, 0.3))
+    assert "change -1.500 (within the noise: no difference)" in page["results"]["blurred"]["figures"]
+    assert page["results"]["blurred"]["most"] == [1], "3 nats at one token are above it"
     assert found["most"] == [1]
 
 
