@@ -7,8 +7,8 @@
   const CHANGES = { removed: "Remove", blurred: "Blur", small: "Scale down", swapped: "Swap" };
   const WORDS = { removed: "removed", blurred: "blurred", small: "scaled down and back", swapped: "swapped for another" };
   const steps = (value, edges) => edges.filter((edge) => value >= edge).length;
-  const nats = (v) => (v === 0 ? "0" : Math.abs(v) < 0.005 ? v.toExponential(0) : v.toFixed(2));
-  const signed = (v) => (v > 0 ? "+" : "") + nats(v);
+  const nats = (v) => (Math.abs(v) < 0.005 ? 0 : v).toFixed(2);
+  const signed = (v) => (v >= 0.005 ? "+" : "") + nats(v);
 
   /** Heat modes; a token has ``e`` once the shown change was measured. */
   d.eyesModes = {
@@ -57,7 +57,7 @@
       const lies = found.share === null ? "There is no divergence above the noise to lie on them." : `${found.share} of the divergence above the noise lies on them.`;
       return [
         el("p", { class: "dt-soft" }, el("span", { class: "dt-key" }, ["0", "1", "2", "3", "4"].map((n) => el("i", { class: `dt-l${n}` }))),
-          ` Picture: tokens the answer took from the picture, by how much likelier the ${side} finds them with it than with it ${WORDS[shown]}. Grey: not above the noise.`),
+          ` Picture: tokens the answer took from the picture, by how much likelier the ${side} finds them with it than with it ${WORDS[shown]}. Grey: not above the noise. Picture, change: how far the candidate's reliance is from the base's.`),
         el("p", { class: "dt-stats" }, found.figures.join(" · ")),
         el("p", {}, `${found.leaning.length} of ${count} tokens are taken from the picture: it makes them at least twice as likely for base or candidate. ${lies}`),
         el("p", { class: "dt-most" }, found.most.length ? ["Reliance changed most at ", found.most.map((i, at) => [at ? "; " : "", el("button", { type: "button", class: "dt-link", onclick: () => jump(i) }, el("code", {}, inLine(value.tokens[i].t)), ` token ${i + 1}`),

@@ -137,8 +137,16 @@ def _figure_words(reliance: Reliance) -> list[str]:
     noise = "noise not measured" if floor is None else f"noise at most {floor.change_nats:.2g} nats a token"
     within = " (within the noise: no difference)" if floor and abs(change.value) <= floor.change_nats else ""
     return [
-        f"mean reliance base {base.value:.3f} nats",
-        f"candidate {candidate.value:.3f}",
-        f"change {change.value:+.3f}{spread}{within}",
+        f"mean reliance base {_nats(base.value)} nats",
+        f"candidate {_nats(candidate.value)}",
+        f"change {_signed(change.value)}{spread}{within}",
         noise,
     ]
+
+
+def _nats(value: float) -> str:
+    return f"{value if abs(value) >= 0.0005 else 0.0:.3f}"  # never "-0.000"
+
+
+def _signed(value: float) -> str:
+    return f"{'+' if value >= 0.0005 else ''}{_nats(value)}"

@@ -32,7 +32,7 @@ def test_one_click_shows_what_was_taken_from_the_picture_and_a_reload_keeps_it(c
     eyes = card(compare).locator(".dt-eyes")
     expect(eyes).to_contain_text(re.compile(r"\d+ of \d+ tokens are taken from the picture"))
     expect(eyes).to_contain_text("tokens the answer took from the picture")
-    expect(eyes).to_contain_text(re.compile(r"mean reliance base [\d.]+ nats · candidate [\d.]+ · change [+-][\d.]+"))
+    expect(eyes).to_contain_text(re.compile(r"mean reliance base [\d.]+ nats · candidate [\d.]+ · change [+-]?[\d.]+"))
     expect(eyes).to_contain_text("swapped for “bar-chart.png” at 336 × 336 pixels")
     expect(card(compare).locator(".dt-mode")).to_have_value("picture")
     assert card(compare).locator(".dt-tok.dt-l4").count() > 0, "colours and places come from the picture"

@@ -117,7 +117,9 @@ def client_of(socket: Path, *, with_vocabulary: bool = False) -> EngineClient:
 
 def remote_client(port: int) -> EngineClient:
     """Of a server that was given a port; it knows no vocabulary, as of a server elsewhere."""
-    return EngineClient("embedded/base", url=f"http://127.0.0.1:{port}/v1", api_key=KEY)
+    client = EngineClient("embedded/base", url=f"http://127.0.0.1:{port}/v1", api_key=KEY)
+    client.is_vllm = True  # the app learns it from the server's version
+    return client
 
 
 async def _until_healthy(process: subprocess.Popen[bytes], client: EngineClient, log: Path) -> None:
