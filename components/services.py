@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from components.compare.changed_pictures import PictureChanger
+from components.compare.eyes import EyesService
 from components.compare.scoring import ScoringService
 from components.compare.turns import TurnService
 from components.core.errors import AppError
@@ -26,6 +28,7 @@ from components.settings import REPOSITORY, Settings
 from components.storage.blobs import BlobStore
 from components.storage.database import Database
 from components.storage.images import ImageLimits, ImageStore
+from components.storage.reliances import RelianceRepository
 from components.storage.scores import ScoreRepository
 from components.storage.state_lock import StateLock
 from components.storage.traces import TraceRepository
@@ -41,7 +44,9 @@ class Services:
     hub: EngineHub
     turns: TurnService
     scoring: ScoringService
+    eyes: EyesService
     scores: ScoreRepository
+    reliances: RelianceRepository
     traces: TraceRepository
     images: ImageStore
     database: Database
@@ -100,9 +105,14 @@ def build_services(settings: Settings) -> Services:
         catalog=catalog, hub=hub, traces=traces, scores=scores, data_url=turns.data_url,
         exact=exact, now=_utc_now,
     )  # fmt: skip
+    reliances = RelianceRepository(database, blobs)
+    changer = PictureChanger(images, sorted((settings.assets_dir / "samples").glob("*.png")))
+    eyes = EyesService(
+        scoring=scoring, hub=hub, exact=exact, images=images, changer=changer, reliances=reliances, now=_utc_now
+    )
     return Services(
         settings=settings, pair=pair, catalog=catalog, hub=hub, turns=turns, scoring=scoring, scores=scores,
-        traces=traces, images=images,
+        eyes=eyes, reliances=reliances, traces=traces, images=images,
         database=database, lock=lock, profile_errors=tuple(errors),
     )  # fmt: skip
 

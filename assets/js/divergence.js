@@ -11,6 +11,7 @@
     rank: { name: "Rank", level: (t) => (t.rc === null ? null : t.rc === 1 ? 0 : steps(t.rc, [2, 3, 6, 20])), value: (t) => t.rc === null ? null : Math.log(t.rc) },
     entropy: { name: "Entropy", level: (t) => (t.hc === null ? null : steps(Math.abs(t.hc - t.hb), [0.02, 0.1, 0.4, 1])), value: (t) => t.hc === null ? null : Math.abs(t.hc - t.hb) },
     agree: { name: "Agreement", level: (t) => (t.f === null ? null : t.f ? 4 : 0), value: (t) => t.f === null ? null : t.f ? 1 : 0 },
+    ...d.eyesModes,
   };
   function steps(value, edges) { let level = 0; for (const edge of edges) if (value >= edge) level += 1; return level; }
 
@@ -42,7 +43,14 @@
     const map = el("canvas", { class: "dt-minimap", height: "34", title: "The whole answer; click to go there", role: "img", "aria-label": "Divergence over the answer's positions" });
     const side = el("div", { class: "dt-inspect", "aria-live": "polite" });
     const forkNote = el("p", { class: "dt-forks" });
+    const eyes = d.eyes({
+      measure: (picture, again) => { setMode("picture"); trigger("eyes", { turn: me.value.turn, of: me.value.path_of, picture, again }); },
+      jump: (index) => select(index, true),
+      repaint: () => { if (!d.eyesModes[me.mode]) setMode("picture"); paint(); inspect(me.at); },
+      inLine,
+    });
 
+    function setMode(mode) { me.mode = mode; const modes = element.querySelector(".dt-mode"); if (modes) modes.value = mode; }
     function ask(path, again) {
       const turn = latest();
       if (turn) trigger("score", { turn: turn.id, of: path, again }); // not "path": Gradio takes that for a file
@@ -76,8 +84,8 @@
 
     d.bind(props, watch, (value) => {
       if (!value.state || value.state === "none") return;
+      if (value.state !== "done" || value.answer !== me.value.answer) me.at = -1;
       me.value = value;
-      me.at = -1;
       markStale();
       draw();
     });
@@ -101,15 +109,16 @@
       modes.addEventListener("change", () => { me.mode = modes.value; paint(); });
       head.append(modes, el("span", { class: "dt-soft dt-method", title: value.precision }, value.method_words));
       drawTokens();
+      const eyesPart = eyes.attach(value);
       fill(element, head,
         el("div", { class: "dt-parts" }, el("div", {}, freeRun(value.free_run), forkNote, heat, map,
-          el("p", { class: "dt-stats" }, [...value.figures, value.floor_words].join(" · ")), value.notes.map((n) => el("p", { class: "dt-soft" }, n)),
+          el("p", { class: "dt-stats" }, [...value.figures, value.floor_words].join(" · ")), value.notes.map((n) => el("p", { class: "dt-soft" }, n)), eyesPart,
           el("p", { class: "dt-soft dt-small-actions" }, el("button", { type: "button", class: "dt-link", onclick: () => histogram(value) }, "Histogram"),
             el("button", { type: "button", class: "dt-link", onclick: () => ask(value.path_of, true) }, "Score again"))), side));
       sayForks();
       paint();
       const forks = forkList();
-      select(forks.length ? forks[0] : highest());
+      select(me.at >= 0 ? me.at : forks.length ? forks[0] : highest());
     }
 
     /** Where the two answers themselves part, each model going on by itself. */
@@ -220,7 +229,7 @@
       const times = me.value.floor > 0 && token.kl !== null ? (token.kl > me.value.floor ? `, ${Math.round(token.kl / me.value.floor).toLocaleString()} × the highest noise` : ", within the noise: no difference") : "";
       const facts = token.kl === null ? "Not on the same path, or nothing that both sides list."
         : `KL ${me.value.method === "exact" ? "" : "≥ "}${number(token.kl, 4)} nats${times} · Δp ${number(token.dp === null ? null : token.dp * 100, 2)} % · rank ${token.rb ?? "?"} → ${token.rc ?? "?"}` + (token.hb === null ? "" : ` · entropy ${number(token.hb, 2)} → ${number(token.hc, 2)}`) + (token.m !== null && token.m < 0.9995 ? ` · ${percent(token.m)} of the base covered` : "");
-      fill(side, title, words, el("div", { class: "dt-mirror", role: "group", "aria-label": "Probabilities of both models" }, el("div", { class: "dt-bars dt-soft" }, el("small", {}), el("span", {}, "Base"), el("span", {}), el("span", {}, "Candidate"), el("small", {})), rows), el("p", { class: "dt-soft" }, facts),
+      fill(side, title, words, el("div", { class: "dt-mirror", role: "group", "aria-label": "Probabilities of both models" }, el("div", { class: "dt-bars dt-soft" }, el("small", {}), el("span", {}, "Base"), el("span", {}), el("span", {}, "Candidate"), el("small", {})), rows), el("p", { class: "dt-soft" }, facts), eyes.about(token),
         goOnButtons(index),
         el("p", { class: "dt-soft" }, el("kbd", {}, "n"), " ", el("kbd", {}, "p"), " next, previous fork"));
     }

@@ -6,12 +6,13 @@ Only token ids move. What was asked is rebuilt to find the pictures; the prompt'
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from components.compare.request import Ask, chosen_answers, messages_for
 from components.core.answers import ImageRecord
 from components.core.errors import InputError
 from components.core.states import Outcome
-from components.core.traces import StoredAnswer, Trace
+from components.core.traces import AnswerSlot, StoredAnswer, Trace
 from components.engines.catalog import CatalogEntry
 from components.engines.exact_scoring import PathTokens
 from components.engines.inside_vllm.diptych_scoring import is_supported
@@ -29,13 +30,19 @@ def path_of(
     slot, answer = stored.slot, stored.answer
     if answer.outcome in (Outcome.STREAMING, Outcome.FAILED) or not answer.tokens:
         raise InputError("That answer has no tokens to score.", "Wait for its end, or retry it.", field="trace_id")
-    ask = Ask(key=trace.id, prompt=trace.prompt, system=trace.system, images=trace.images, columns=())
-    chosen = chosen_answers(parents, slot.position, slot.history)
-    messages = messages_for(ask, parents, chosen, data_url)
+    messages = messages_of(trace, parents, slot, data_url)
     parts = [part for m in messages if isinstance(m["content"], list) for part in m["content"]]
     images = tuple(part["image_url"]["url"] for part in parts if part["type"] == "image_url")
     ids = tuple(token_id for token_id in answer.token_ids if token_id is not None)
     return PathTokens(answer.prompt_token_ids, ids, images, salt=salt)
+
+
+def messages_of(
+    trace: Trace, parents: Sequence[Trace], slot: AnswerSlot, data_url: Callable[[ImageRecord], str]
+) -> tuple[dict[str, Any], ...]:
+    """The conversation that an answer was written after."""
+    ask = Ask(key=trace.id, prompt=trace.prompt, system=trace.system, images=trace.images, columns=())
+    return messages_for(ask, parents, chosen_answers(parents, slot.position, slot.history), data_url)
 
 
 def why_not_by_ids(entry: CatalogEntry, status: EngineStatus, trace: Trace, stored: StoredAnswer) -> str:

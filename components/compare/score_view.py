@@ -72,7 +72,7 @@ def _line(score: Score) -> str:
     mean = figures["mean_kl_base_to_candidate_nats"]
     if mean is None:
         return f"- {score.candidate_engine}, {score.path}'s answer: no token could be compared ({score.method})."
-    bound = "at least " if score.method == "top_k" else ""
+    bound = "" if score.method == "exact" else "at least "
     floor = f", noise floor {score.floor.mean_nats:.2g}" if score.floor else ", noise floor not measured"
     fork = "no fork" if score.first_fork is None else f"first fork at token {score.first_fork + 1}"
     return (

@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 
 from components.compare import view_model
+from components.compare.eyes import EyesService
 from components.compare.request import MAX_COLUMNS
 from components.compare.scoring import ScoringService
 from components.compare.tab_divergence import wire_divergence
@@ -29,8 +30,8 @@ _STREAMED: dict[str, Any] = {**_QUIET, "concurrency_limit": None, "preprocess": 
 
 
 def create_compare_tab(
-    *, handlers: CompareHandlers, scoring: ScoringService, catalog: Catalog, pair: PairProfile, max_file_bytes: int,
-    example_urls: list[str | None], access: Access,
+    *, handlers: CompareHandlers, scoring: ScoringService, eyes: EyesService, catalog: Catalog, pair: PairProfile,
+    max_file_bytes: int, example_urls: list[str | None], access: Access,
 ) -> Refresh:  # fmt: skip
     """Build the tab inside the current Blocks context."""
     engines = [
@@ -58,7 +59,7 @@ def create_compare_tab(
     parts = build_layout(engines, chosen, pair.sampling, composer, min(2, len(of_pair)))
     _wire_asking(parts, handlers, access)
     _wire_columns(parts, handlers, access)
-    wire_divergence(parts.divergence, scoring, catalog)
+    wire_divergence(parts.divergence, scoring, eyes, catalog)
     return _wire_reading(parts, handlers, access)
 
 

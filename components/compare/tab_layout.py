@@ -63,7 +63,7 @@ def build_layout(
                     _column(position, engines, chosen[position], visible=position < columns_now)
                     for position in range(MAX_COLUMNS)
                 )
-            divergence = view("divergence", {"state": "none"}, events=["score"], elem_id="dt-divergence")
+            divergence = view("divergence", {"state": "none"}, events=["score", "eyes"], elem_id="dt-divergence")
             with gr.Row(elem_id="dt-count"):
                 remove = gr.Button("− column", size="sm", elem_classes=["dt-quiet"])
                 add = gr.Button("+ column", size="sm", elem_classes=["dt-quiet"])

@@ -54,7 +54,8 @@ class ExactResult:
     tops: dict[str, NDArray[Any]]
     dtype: str  # of the hidden states
     logits_dtype: str  # float64, or float32 where a GPU computed them
-    batch_tokens: tuple[int, ...]  # of the steps that computed the scored rows
+    batch_tokens: tuple[int, ...]  # of the steps that computed the candidate's scored rows
+    base_batch_tokens: tuple[int, ...]  # and the base's
 
 
 class ExactScorer:
@@ -82,23 +83,41 @@ class ExactScorer:
         """The base against itself, the second time in one step with other answers, so in another batch shape."""
         return await self._compare(base, base, path, self._run_in_company)
 
-    async def _compare(self, base: EngineClient, candidate: EngineClient, path: PathTokens, run: Any) -> ExactResult:
+    async def across_prompts(
+        self, client: EngineClient, path: PathTokens, changed: PathTokens, *, in_company: bool = False
+    ) -> ExactResult:
+        """One model on the same answer after two prompts: its ``base`` is ``path``'s, its ``candidate`` ``changed``'s.
+
+        Args:
+            in_company: both in one step with other answers, so in another batch shape.
+
+        Raises:
+            As ``score``.
+        """
+        run = self._run_in_company if in_company else self._run
+        return await self._compare(client, client, path, run, base_run=run, changed=changed)
+
+    async def _compare(
+        self, base: EngineClient, candidate: EngineClient, path: PathTokens, run: Any, *,
+        base_run: Any = None, changed: PathTokens | None = None,
+    ) -> ExactResult:  # fmt: skip
         if not path.answer_ids:
             raise InputError("The answer has no tokens to score.", field="trace_id")
         await asyncio.to_thread(self._folder.mkdir, mode=0o700, parents=True, exist_ok=True)
         states, result = secrets.token_hex(16), secrets.token_hex(16)
+        comparison, second = {"id": result, "compare": states, "top_k": TOP_K}, changed or path
         try:
-            await self._run(base, path, {"id": states})
+            await (base_run or self._run)(base, path, {"id": states})
             try:
-                await run(candidate, path, {"id": result, "compare": states, "top_k": TOP_K})
+                await run(candidate, second, comparison)
             except EngineFailureError as exc:
                 if _HEAD_NEEDED not in exc.detail:
                     raise
                 # Heads that differ are rare; the base's is written once for each start of its engine.
                 await asyncio.to_thread(self._remove, states)
                 await self._run(base, path, {"id": states, "write_head": True})
-                await run(candidate, path, {"id": result, "compare": states, "top_k": TOP_K})
-            return await asyncio.to_thread(self._read, result)
+                await run(candidate, second, comparison)
+            return await asyncio.to_thread(self._read, states, result)
         finally:
             await asyncio.to_thread(self._remove, states, result)
 
@@ -136,8 +155,10 @@ class ExactScorer:
                 await anext(answer.chunks)
             await self._run(client, path, job)
 
-    def _read(self, name: str) -> ExactResult:
-        with safe_open(self._folder / f"{name}.safetensors", "numpy") as file:
+    def _read(self, states: str, result: str) -> ExactResult:
+        with safe_open(self._folder / f"{states}.safetensors", "numpy") as file:
+            base_facts = file.metadata()
+        with safe_open(self._folder / f"{result}.safetensors", "numpy") as file:
             facts = file.metadata()
             arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # not a dict
         table = arrays.pop("statistics")
@@ -147,13 +168,18 @@ class ExactScorer:
             tops=arrays,
             dtype=facts["dtype"],
             logits_dtype=facts["logits_dtype"],
-            batch_tokens=tuple(int(count) for count in facts["batch_tokens"].split(",")),
+            batch_tokens=_counts(facts),
+            base_batch_tokens=_counts(base_facts),
         )
 
     def _remove(self, *names: str) -> None:
         for name in names:
             for suffix in (".safetensors", ".safetensors.partial", ".error"):
                 (self._folder / f"{name}{suffix}").unlink(missing_ok=True)
+
+
+def _counts(facts: dict[str, str]) -> tuple[int, ...]:
+    return tuple(int(count) for count in facts["batch_tokens"].split(","))
 
 
 async def prefill(client: EngineClient, path: PathTokens, job: dict[str, Any] | None) -> None:

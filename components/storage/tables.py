@@ -110,6 +110,20 @@ class ScoreRow(Base):
     document_sha256: Mapped[str] = mapped_column(String(64))
 
 
+class RelianceRow(Base):
+    """How much an answer's tokens rest on the picture. The tokens lie in the blob ``document_sha256``."""
+
+    __tablename__ = "reliances"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    turn_id: Mapped[str] = mapped_column(ForeignKey("turns.id"), index=True)
+    answer_id: Mapped[str] = mapped_column(ForeignKey("answers.id"))
+    picture: Mapped[str] = mapped_column(String(16))
+    candidate_engine: Mapped[str] = mapped_column(ExactText)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    document_sha256: Mapped[str] = mapped_column(String(64))
+
+
 class CanonicalImageRow(Base):
     """What an uploaded file became: the same file is decoded once, as long as the rules stay the same."""
 

@@ -111,12 +111,12 @@ def token(text: str, *, raw: str | None = None, fork: bool = False) -> dict[str,
     }  # fmt: skip
 
 
-def mount(compare: ComparePage, tokens: list[dict[str, Any]]) -> Locator:
+def mount(compare: ComparePage, tokens: list[dict[str, Any]], **more: Any) -> Locator:
     """A second card that draws these tokens."""
     compare.page.evaluate(
         """(value) => { const node = document.createElement('div'); node.id = 'probe'; document.body.append(node);
             window.diptych.divergence(node, { value }, () => {}, () => {}); }""",
-        value_of(tokens),
+        {**value_of(tokens), **more},
     )
     return compare.page.locator("#probe")
 

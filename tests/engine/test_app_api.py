@@ -204,6 +204,31 @@ def test_a_turn_is_scored_exactly_on_both_paths(app: RunningApp, client: Client)
     assert "mean KL(base‖candidate)" in httpx.get(f"{app.url}traces/{trace['id']}.md").text
 
 
+def test_a_colour_is_taken_from_the_picture_and_the_words_around_it_are_not(app: RunningApp, client: Client) -> None:
+    trace = compare(client, "What colour fills this picture?", SAMPLES / "plain-blue.png")
+    score = client.predict(trace["id"], {"picture": "swapped"}, api_name="/score")
+    found = score["picture_reliance"]
+    assert (found["picture"], found["base"], found["candidate"]) == ("swapped", BASE, CANDIDATE)
+    assert found["pictures"][0]["words"] == "swapped for “bar-chart.png” at 224 × 224 pixels"
+    assert found["floor"]["batch_tokens"][1] > found["floor"]["batch_tokens"][0]
+    tokens = found["tokens"]
+    assert [token["token_id"] for token in tokens] == [token["token_id"] for token in score["tokens"]]
+    ends = [len("".join(token["text"] for token in tokens[: i + 1])) for i in range(len(tokens))]
+    said, colour = len("The picture is"), len("The picture is blue")
+    for side in ("base", "candidate"):
+        nats = [token[f"{side}_reliance_nats"] for token in tokens]
+        assert sum(n for n, end in zip(nats, ends, strict=True) if said < end <= colour) > 1
+        assert max(abs(n) for n, end in zip(nats, ends, strict=True) if end <= said) < 0.1
+    of_colour = {i for i, end in enumerate(ends) if said < end <= colour}
+    assert found["picture_tokens"] and set(found["picture_tokens"]) <= of_colour
+    for other in ("blurred", "small", "removed"):
+        known = client.predict(trace["id"], {"picture": other}, api_name="/score")["picture_reliance"]
+        assert known["tokens"][0]["base"]["logprob"] == tokens[0]["base"]["logprob"], "only the picture is another"
+    export = httpx.get(f"{app.url}traces/{trace['id']}.json").json()["traces"][0]
+    assert [item["picture"] for item in export["picture_reliances"]] == ["swapped", "blurred", "small", "removed"]
+    assert "Picture blurred, on the base's" in httpx.get(f"{app.url}traces/{trace['id']}.md").text
+
+
 def test_the_lower_bound_never_passes_the_exact_value(client: Client) -> None:
     trace = compare(client, "Describe the picture.", SAMPLES / "bar-chart.png")
     exact = client.predict(trace["id"], {"method": "exact"}, api_name="/score")["tokens"]
@@ -220,10 +245,12 @@ def test_the_lower_bound_never_passes_the_exact_value(client: Client) -> None:
     ("options", "words"),
     [
         ({"path": "left"}, "Accepted: base, candidate"),
-        ({"method": "best"}, "Accepted: auto, exact, top_k"),
-        ({"method": "stock"}, "not built yet"),
+        ({"method": "best"}, "Accepted: auto, exact, stock, top_k"),
+        ({"method": "stock"}, "V1 model runner"),
         ({"k": 50}, "0 to 20"),
         ({"depth": 1}, "Accepted: path"),
+        ({"picture": "sideways"}, "Accepted: removed, blurred, small, swapped"),
+        ({"picture": "blurred"}, "This turn has no picture"),
         ({"candidate": "embedded/none"}, "Accepted"),
     ],
 )
