@@ -1,5 +1,5 @@
 /* One column of the Compare tab: the conversation with one engine. Value from Python (compare/view_model.py):
-   {position, role, empty, turns: [{id, prompt, images, answers: [{id, attempt, outcome, text, tools, error, stats, waiting, continued, note}]}]} */
+   {position, role, empty, turns: [{id, prompt, images, answers: [{id, attempt, engine, outcome, text, tools, error, stats, waiting, continued, note}]}]} */
 (function () {
   "use strict";
   const d = window.diptych;

@@ -38,13 +38,13 @@
   function number(v, digits) { return v === null || v === undefined ? "not known" : v !== 0 && Math.abs(v) < 0.0005 ? v.toExponential(1) : v.toFixed(digits); }
 
   window.diptych.divergence = function (element, props, trigger, watch) {
-    const me = { value: {}, mode: "kl", at: -1, chosen: 0, spans: [], asked: "" };
+    const me = { value: {}, mode: "kl", at: -1, chosen: 0, spans: [], asked: "", candidate: null, unit: "nats" };
     const heat = el("div", { class: "dt-heat", tabindex: "0", role: "group", "aria-label": "Tokens of the answer" });
     const map = el("canvas", { class: "dt-minimap", height: "34", title: "The whole answer; click to go there", role: "img", "aria-label": "Divergence over the answer's positions" });
     const side = el("div", { class: "dt-inspect", "aria-live": "polite" });
     const forkNote = el("p", { class: "dt-forks" });
     const eyes = d.eyes({
-      measure: (picture, again) => { setMode("picture"); trigger("eyes", { turn: me.value.turn, of: me.value.path_of, picture, again }); },
+      measure: (picture, again) => { setMode("picture"); trigger("eyes", { turn: me.value.turn, of: me.value.path_of, candidate: me.value.candidate, picture, again }); },
       jump: (index) => select(index, true),
       repaint: () => { if (!d.eyesModes[me.mode]) setMode("picture"); paint(); inspect(me.at); },
       inLine,
@@ -53,7 +53,12 @@
     function setMode(mode) { me.mode = mode; const modes = element.querySelector(".dt-mode"); if (modes) modes.value = mode; }
     function ask(path, again) {
       const turn = latest();
-      if (turn) trigger("score", { turn: turn.id, of: path, again }); // not "path": Gradio takes that for a file
+      const candidate = me.candidate && columnOf(me.candidate, turn) ? me.candidate : null;
+      if (turn) trigger("score", { turn: turn.id, of: path, candidate, again }); // not "path": Gradio takes that for a file
+    }
+    /** The column in which an engine answered a turn. */
+    function columnOf(engine, turn) {
+      return d.visibleColumns().find((c) => turn && c.value.turns.some((t) => t.id === turn.id && t.answers.some((a) => a.engine === engine)));
     }
     /** The newest turn, once base and candidate have both ended. */
     function latest() {
@@ -94,7 +99,7 @@
       const value = me.value;
       const paths = el("span", { class: "dt-switch", role: "group", "aria-label": "Whose answer" }, ["base", "candidate"].map((path) =>
         el("button", { type: "button", class: "dt-link", "aria-pressed": String(value.path_of === path), onclick: () => ask(path, false) }, `${path === "base" ? "Base" : "Candidate"}'s answer`)));
-      const head = el("header", {}, el("h3", {}, "Divergence"), paths);
+      const head = el("header", {}, el("h3", {}, "Divergence"), paths, candidates(value));
       if (value.state !== "done") {
         const words = {
           busy: el("p", { class: "dt-soft dt-pulse" }, "Scoring the same tokens under both models"),
@@ -112,8 +117,8 @@
       const eyesPart = eyes.attach(value);
       fill(element, head,
         el("div", { class: "dt-parts" }, el("div", {}, freeRun(value.free_run), forkNote, heat, map,
-          el("p", { class: "dt-stats" }, [...value.figures, value.floor_words].join(" · ")), value.notes.map((n) => el("p", { class: "dt-soft" }, n)), eyesPart,
-          el("p", { class: "dt-soft dt-small-actions" }, el("button", { type: "button", class: "dt-link", onclick: () => histogram(value) }, "Histogram"),
+          el("p", { class: "dt-stats" }, [...value.figures[me.unit], value.floor_words[me.unit]].join(" · ")), value.notes.map((n) => el("p", { class: "dt-soft" }, n)), eyesPart,
+          el("p", { class: "dt-soft dt-small-actions" }, el("button", { type: "button", class: "dt-link", onclick: () => histogram(value) }, "Histogram"), unitSwitch(),
             el("button", { type: "button", class: "dt-link", onclick: () => ask(value.path_of, true) }, "Score again"))), side));
       sayForks();
       paint();
@@ -121,12 +126,32 @@
       select(me.at >= 0 ? me.at : forks.length ? forks[0] : highest());
     }
 
+    /** Which candidate is scored, where a turn has several. */
+    function candidates(value) {
+      if (!value.candidates || value.candidates.length < 2) return null;
+      const list = el("select", { class: "dt-mode", "aria-label": "Which candidate" },
+        value.candidates.map(([id, label]) => el("option", { value: id, selected: id === value.candidate }, label)));
+      list.addEventListener("change", () => { me.candidate = list.value; ask(value.path_of, false); });
+      return list;
+    }
+    function unitSwitch() {
+      const other = me.unit === "nats" ? "bits" : "nats";
+      return el("button", { type: "button", class: "dt-link", onclick: () => { me.unit = other; const at = me.at; draw(); select(at); } }, `Show ${other}`);
+    }
+
     /** Where the two answers themselves part, each model going on by itself. */
     function freeRun(run) {
       if (!run) return null;
       if (run.fork === null) return el("p", {}, "Free run: both wrote the same tokens.");
       const side = (choice) => choice.text === null ? "has ended" : [el("code", {}, inLine(choice.text)), choice.probability === null ? "" : ` ${choice.probability.toFixed(2)}`];
-      return el("p", { class: "dt-free" }, `Free run: the answers part at token ${run.fork + 1}: base `, side(run.base), " → candidate ", side(run.candidate), ".");
+      return el("p", { class: "dt-free" }, `Free run: the answers part at token ${run.fork + 1}: base `, side(run.base), " → candidate ", side(run.candidate), ". ",
+        el("button", { type: "button", class: "dt-link", onclick: () => sideBySide(run) }, "Both answers, aligned"));
+    }
+    function sideBySide(run) {
+      d.openSheet("Both answers, aligned",
+        el("p", { class: "dt-soft" }, `Each model went its own way from token ${run.fork + 1} on. Where the words agree they stand once.`),
+        el("div", { class: "dt-aligned" }, el("b", {}, "Base"), el("b", {}, "Candidate"),
+          run.aligned.map((part) => part.length === 1 ? el("p", { class: "dt-both" }, inLine(part[0])) : [el("p", { class: "dt-only-base" }, inLine(part[0])), el("p", { class: "dt-only-cand" }, inLine(part[1]))])));
     }
 
     function drawTokens() {
@@ -200,7 +225,7 @@
     }
     /** A new sibling answer in the column of that role: it is given the tokens before this one, and the chosen one. */
     function goOn(role, index) {
-      const column = d.visibleColumns().find((c) => c.element.closest(".dt-col")?.dataset.role === role && c.value.turns.some((t) => t.id === me.value.turn));
+      const column = columnOf(me.value[role], { id: me.value.turn });
       if (!column || d.isStreaming()) { d.toast(column ? "Wait until the answers are written" : `No ${role} column shows this turn`); return true; }
       const chosen = me.value.tokens[index].top[me.chosen];
       delete d.state.selected[column.value.turns.find((t) => t.id === me.value.turn).answers[0].id]; // the new one is looked at
@@ -228,11 +253,12 @@
         el("button", { type: "button", class: "dt-alt", "aria-pressed": String(row === me.chosen), title: "Choose it to go on from", onclick: () => choose(row) }, inLine(text)), bar("cand", q), el("small", {}, percent(q))));
       const times = me.value.floor > 0 && token.kl !== null ? (token.kl > me.value.floor ? `, ${Math.round(token.kl / me.value.floor).toLocaleString()} × the highest noise` : ", within the noise: no difference") : "";
       const facts = token.kl === null ? "Not on the same path, or nothing that both sides list."
-        : `KL ${me.value.method === "exact" ? "" : "≥ "}${number(token.kl, 4)} nats${times} · Δp ${number(token.dp === null ? null : token.dp * 100, 2)} % · rank ${token.rb ?? "?"} → ${token.rc ?? "?"}` + (token.hb === null ? "" : ` · entropy ${number(token.hb, 2)} → ${number(token.hc, 2)}`) + (token.m !== null && token.m < 0.9995 ? ` · ${percent(token.m)} of the base covered` : "");
+        : `KL ${me.value.method === "exact" ? "" : "≥ "}${number(inUnit(token.kl), 4)} ${me.unit}${times} · Δp ${number(token.dp === null ? null : token.dp * 100, 2)} % · rank ${token.rb ?? "?"} → ${token.rc ?? "?"}` + (token.hb === null ? "" : ` · entropy ${number(inUnit(token.hb), 2)} → ${number(inUnit(token.hc), 2)}`) + (token.m !== null && token.m < 0.9995 ? ` · ${percent(token.m)} of the base covered` : "");
       fill(side, title, words, el("div", { class: "dt-mirror", role: "group", "aria-label": "Probabilities of both models" }, el("div", { class: "dt-bars dt-soft" }, el("small", {}), el("span", {}, "Base"), el("span", {}), el("span", {}, "Candidate"), el("small", {})), rows), el("p", { class: "dt-soft" }, facts), eyes.about(token),
         goOnButtons(index),
         el("p", { class: "dt-soft" }, el("kbd", {}, "n"), " ", el("kbd", {}, "p"), " next, previous fork"));
     }
+    function inUnit(nats) { return nats === null || me.unit === "nats" ? nats : nats / Math.LN2; }
     function histogram(value) {
       const edges = [0, 1e-5, 1e-4, 1e-3, 0.01, 0.05, 0.2, 1, Infinity], counts = new Array(edges.length - 1).fill(0);
       value.tokens.forEach((t) => { if (t.kl !== null) counts[edges.findIndex((e, i) => t.kl >= e && t.kl < edges[i + 1])] += 1; });

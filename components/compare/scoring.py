@@ -30,6 +30,7 @@ PATHS = ("base", "candidate")
 METHODS = ("auto", "exact", "stock", "top_k")
 _READY_LIMIT_S = 900.0
 _FLOOR_TRIES = 3
+_FLOOR_TOKENS = 32
 _KEPT_FLOORS = 256
 
 
@@ -68,6 +69,11 @@ class Case:
     base: CatalogEntry
     candidate: CatalogEntry
     wanted: Wanted
+
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        """Engine ids of the turn's candidates, from the left; any of them can be asked for."""
+        return tuple(a.slot.label.engine_id for a in self.trace.latest_answers if a.slot.label.role == "candidate")
 
     @property
     def sides(self) -> tuple[StoredAnswer, StoredAnswer] | None:
@@ -142,9 +148,7 @@ class ScoringService:
 
     async def stored(self, case: Case) -> Score | None:
         """The newest score of the very answer that would be scored now; None where there is none."""
-        found = await asyncio.to_thread(self._scores.of_turn, case.trace.id)
-        about = (case.stored.slot.id, case.candidate.engine_id)
-        return next((s for s in reversed(found) if (s.answer_id, s.candidate_engine) == about), None)
+        return await asyncio.to_thread(self._scores.newest, case.stored.slot.id, case.candidate.engine_id)
 
     # ---- which answer, which engines --------------------------------------------------------------------------
 
@@ -223,11 +227,16 @@ class ScoringService:
         return path_of(case.trace, case.parents, case.stored, data_url, f"score-{case.trace.conversation_id}")
 
     async def _floor(self, engine_id: str, path: PathTokens, dtype: str) -> NoiseFloor | None:
-        """Measured with the first answer that is scored after a start of the base's engine."""
+        """Measured with the first answer that is scored after a start of the base's engine.
+
+        Once more with a longer one, if that was short: a few tokens show little of the noise.
+        """
         since = self._hub.status(engine_id).since
         key = (engine_id, since, dtype)
         if key in self._floors:
-            return self._floors[key]
+            known = self._floors[key]
+            if known is None or known.tokens >= min(_FLOOR_TOKENS, len(path.answer_ids)):
+                return known
         client = await self._client(engine_id)
         floor = None
         for _ in range(_FLOOR_TRIES):

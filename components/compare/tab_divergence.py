@@ -23,14 +23,14 @@ def wire_divergence(card: gr.HTML, scoring: ScoringService, eyes: EyesService, c
     labels = {entry.engine_id: entry.model.label for entry in catalog.entries()}
 
     def drawn(case: Case, score: Score) -> dict[str, Any]:
-        return {**page_view(score, labels), "free_run": free_run_of(case.sides)}
+        return {**page_view(score, labels, case.candidates), "free_run": free_run_of(case.sides)}
 
     async def show_score(event: gr.EventData) -> AsyncIterator[dict[str, Any]]:
         asked = event._data or {}  # noqa: SLF001
         turn, path = str(asked.get("turn")), str(asked.get("of") or "base")
         about = {"turn": turn, "path_of": path}
         try:
-            case = await scoring.find(turn, Wanted.read({"path": path}))
+            case = await scoring.find(turn, Wanted.read({"path": path, "candidate": asked.get("candidate")}))
             stored = None if asked.get("again") else await scoring.stored(case)
             if stored is None:
                 if not asked.get("again") and not scoring.is_ready(case):

@@ -24,7 +24,7 @@ def wire_eyes(
         turn, path = str(asked.get("turn")), str(asked.get("of") or "base")
         try:
             picture = read_picture(asked.get("picture"))
-            case = await scoring.find(turn, Wanted.read({"path": path}))
+            case = await scoring.find(turn, Wanted.read({"path": path, "candidate": asked.get("candidate")}))
             score = await scoring.stored(case)
         except AppError as exc:
             yield {"turn": turn, "path_of": path, "state": "refused", "message": exc.message, "hint": exc.hint}

@@ -66,6 +66,7 @@ def answer_view(turn: Trace, stored: StoredAnswer, waiting: str = "") -> dict[st
     return {
         "id": stored.slot.id,
         "attempt": stored.slot.attempt,
+        "engine": stored.slot.label.engine_id,
         "outcome": answer.outcome.value,
         "text": answer.text,
         "tools": [{"name": call.name, "arguments": call.arguments} for call in answer.tool_calls],

@@ -99,7 +99,8 @@ def selected(compare: ComparePage) -> int:
 def value_of(tokens: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "state": "done", "turn": "t", "answer": "a", "path_of": "base", "candidate": HOSTILE, "method": "exact",
-        "method_words": "exact", "precision": HOSTILE, "floor": 0.0, "floor_words": "", "figures": [HOSTILE],
+        "method_words": "exact", "precision": HOSTILE, "floor": 0.0, "floor_words": {"nats": "", "bits": ""},
+        "figures": {"nats": [HOSTILE], "bits": ["in bits"]},
         "notes": [HOSTILE], "tokens": tokens,
     }  # fmt: skip
 
@@ -147,3 +148,23 @@ def test_four_thousand_tokens_are_drawn_and_walked(compare: ComparePage) -> None
     expect(probe.locator(".dt-tok")).to_have_count(4000)
     probe.get_by_role("button", name="Next fork").click()
     expect(probe.locator(".dt-inspect h4")).to_have_text("Fork at token 1000")
+
+
+def test_bits_the_candidate_and_both_answers_aligned(compare: ComparePage) -> None:
+    run = {
+        "fork": 0,
+        "base": {"text": HOSTILE, "probability": 0.5},
+        "candidate": {"text": None, "probability": None},
+        "aligned": [["same "], [HOSTILE, "other"]],
+    }
+    probe = mount(compare, [token("a")], free_run=run, candidates=[["p/a", HOSTILE], ["p/b", "B"]])
+    expect(probe.locator(".dt-inspect")).to_contain_text("KL 0.5000 nats")
+    probe.get_by_role("button", name="Show bits").click()
+    expect(probe.locator(".dt-inspect")).to_contain_text("KL 0.7213 bits")
+    expect(probe.locator(".dt-stats")).to_contain_text("in bits")
+    assert probe.get_by_label("Which candidate").locator("option").all_inner_texts() == [HOSTILE, "B"]
+    probe.get_by_role("button", name="Both answers, aligned").click()
+    sheet = compare.page.locator(".dt-aligned")
+    expect(sheet.locator(".dt-only-cand")).to_have_text("other")
+    expect(sheet.locator(".dt-only-base")).to_contain_text("<img src=x")
+    assert sheet.locator("img, script, a").count() == 0
