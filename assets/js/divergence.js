@@ -236,9 +236,8 @@
     function goOnButtons(index) {
       const token = me.value.tokens[index], chosen = token.top[me.chosen];
       if (me.value.method !== "exact" || !chosen) return null;
-      const own = chosen[3] === token.id ? "" : " instead";
-      return el("p", { class: "dt-go-on" }, "Give ", el("code", {}, inLine(chosen[0])), `${own} and let go on: `,
-        ["candidate", "base"].map((role) => el("button", { type: "button", class: "dt-link", title: role === "candidate" ? "Key f" : null, onclick: () => goOn(role, index) }, role === "candidate" ? "the candidate" : "the base")));
+      return el("p", { class: "dt-go-on" }, "Force ", el("code", {}, inLine(chosen[0])), " into ",
+        ["candidate", "base"].map((role) => el("button", { type: "button", class: "dt-link", title: role === "candidate" ? "Key f" : null, onclick: () => goOn(role, index) }, `the ${role}`)));
     }
     function inspect(index) {
       const token = me.value.tokens[index], both = pair(token);
@@ -256,7 +255,7 @@
         : `KL ${me.value.method === "exact" ? "" : "≥ "}${number(inUnit(token.kl), 4)} ${me.unit}${times} · Δp ${number(token.dp === null ? null : token.dp * 100, 2)} % · rank ${token.rb ?? "?"} → ${token.rc ?? "?"}` + (token.hb === null ? "" : ` · entropy ${number(inUnit(token.hb), 2)} → ${number(inUnit(token.hc), 2)}`) + (token.m !== null && token.m < 0.9995 ? ` · ${percent(token.m)} of the base covered` : "");
       fill(side, title, words, el("div", { class: "dt-mirror", role: "group", "aria-label": "Probabilities of both models" }, el("div", { class: "dt-bars dt-soft" }, el("small", {}), el("span", {}, "Base"), el("span", {}), el("span", {}, "Candidate"), el("small", {})), rows), el("p", { class: "dt-soft" }, facts), eyes.about(token),
         goOnButtons(index),
-        el("p", { class: "dt-soft" }, el("kbd", {}, "n"), " ", el("kbd", {}, "p"), " next, previous fork"));
+        el("p", { class: "dt-soft" }, el("kbd", {}, "n"), " ", el("kbd", {}, "p"), " next, previous fork", me.value.method === "exact" ? [" · ", el("kbd", {}, "f"), " force"] : ""));
     }
     function inUnit(nats) { return nats === null || me.unit === "nats" ? nats : nats / Math.LN2; }
     function histogram(value) {
