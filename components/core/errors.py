@@ -22,6 +22,8 @@ AppError                      anything we can explain; all others are bugs
     EngineFailureError        the server reported a failure
     RequestRefusedError       the server refused the request (a user's error)
     MalformedStreamError      it was not what the protocol says
+  JobError                    a job can't do its work
+    JobCancelledError         a person asked for its end
   StorageError                records can't be read or written
     RecordNotFoundError       there is no such record
     DatabaseBusyError         another program holds the database
@@ -183,6 +185,18 @@ class MalformedStreamError(StreamError):
     """The stream was not what the protocol says."""
 
     code = "malformed_stream"
+
+
+class JobError(AppError):
+    """A job can't do its work; ``message`` becomes its reason."""
+
+    code = "job"
+
+
+class JobCancelledError(JobError):
+    """A person asked for the job's end."""
+
+    code = "job_cancelled"
 
 
 class StorageError(AppError):
