@@ -106,8 +106,9 @@ class JobRunner:
             except Exception:  # one job's trouble must not end the supervision of the others
                 logger.exception("the job runner failed at something")
             self._wake.clear()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), self._settings.poll_s)
+            with suppress(TimeoutError):  # not wait_for: in Python 3.11 it may swallow a cancellation
+                async with asyncio.timeout(self._settings.poll_s):
+                    await self._wake.wait()
 
     def folder(self, job_id: str) -> JobFolder:
         """The files of a job."""
