@@ -24,6 +24,7 @@ AppError                      anything we can explain; all others are bugs
     MalformedStreamError      it was not what the protocol says
   JobError                    a job can't do its work
     JobCancelledError         a person asked for its end
+    JobStateError             its state does not allow that
   StorageError                records can't be read or written
     RecordNotFoundError       there is no such record
     DatabaseBusyError         another program holds the database
@@ -197,6 +198,12 @@ class JobCancelledError(JobError):
     """A person asked for the job's end."""
 
     code = "job_cancelled"
+
+
+class JobStateError(JobError):
+    """The job's state does not allow that, for instance because it has ended meanwhile."""
+
+    code = "job_state"
 
 
 class StorageError(AppError):

@@ -42,12 +42,9 @@ class JobState(StrEnum):
 
 
 JOB_TRANSITIONS: dict[JobState, frozenset[JobState]] = {
-    # A job whose folder can't be written fails before it ever ran.
-    JobState.PENDING: frozenset({JobState.RUNNING, JobState.STOPPED, JobState.FAILED}),
+    JobState.PENDING: frozenset({JobState.RUNNING, JobState.STOPPED}),
     # Back to PENDING only when it was claimed but never spawned.
-    JobState.RUNNING: frozenset(
-        {JobState.SUCCEEDED, JobState.FAILED, JobState.STOPPED, JobState.STOPPING, JobState.PENDING}
-    ),
+    JobState.RUNNING: frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.STOPPING, JobState.PENDING}),
     # SUCCEEDED when the result was complete before the request came through.
     JobState.STOPPING: frozenset({JobState.STOPPED, JobState.SUCCEEDED, JobState.FAILED}),
     JobState.STOPPED: frozenset(),
