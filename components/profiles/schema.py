@@ -89,9 +89,7 @@ class FolderSource(Profile):
     folder: AbsolutePath = Field(description="Absolute path")
 
 
-Source = Annotated[
-    HubSource | LocalSource | PypiGgufSource | RemoteSource | FolderSource, Field(discriminator="kind")
-]
+Source = Annotated[HubSource | LocalSource | PypiGgufSource | RemoteSource | FolderSource, Field(discriminator="kind")]
 
 
 class ServeSettings(Profile):
@@ -244,9 +242,7 @@ class PairProfile(Profile):
         default = self._find(self.default_candidate) if self.default_candidate else None
         if self.default_candidate and (default is None or default.role != "candidate"):
             accepted = ", ".join(model.id for model in self.models if model.role == "candidate") or "null (none yet)"
-            raise rule(
-                ("default_candidate",), f"{self.default_candidate!r} is no candidate here; accepted: {accepted}"
-            )
+            raise rule(("default_candidate",), f"{self.default_candidate!r} is no candidate here; accepted: {accepted}")
         return self
 
     @model_validator(mode="after")

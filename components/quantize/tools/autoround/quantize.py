@@ -108,7 +108,9 @@ def equal_in_length(samples: list[Sample]) -> list[Sample]:
         ScriptError: there are pictures, which the tool's stacking can't take.
     """
     if any(sample.pictures for sample in samples):
-        raise ScriptError("calibration: AutoRound is calibrated with text only here; leave pictures out.", "calibration")
+        raise ScriptError(
+            "calibration: AutoRound is calibrated with text only here; leave pictures out.", "calibration"
+        )
     shortest = min(len(sample.ids) for sample in samples)
     return [Sample(sample.ids[:shortest]) for sample in samples]
 
