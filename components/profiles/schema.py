@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from components.core.answers import Sampling
 from components.core.errors import ProfileNotFoundError
+from components.core.traces import RecordId
 
 # Rust regular expressions (pydantic's): `$` is the end of the text, and the classes are spelt out to be ASCII only.
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]*$", max_length=64)]
@@ -81,7 +82,14 @@ class RemoteSource(Profile):
     )
 
 
-Source = Annotated[HubSource | LocalSource | PypiGgufSource | RemoteSource, Field(discriminator="kind")]
+class JobSource(Profile):
+    """What a job of this Diptych made."""
+
+    kind: Literal["job"] = Field(description="The result of a job of this Diptych, in its state folder")
+    job_id: RecordId = Field(description="Id of the job")
+
+
+Source = Annotated[HubSource | LocalSource | PypiGgufSource | RemoteSource | JobSource, Field(discriminator="kind")]
 
 
 class ServeSettings(Profile):
@@ -301,7 +309,7 @@ class HardwareProfile(Profile):
         return self
 
 
-def _is_pinned(source: HubSource | LocalSource | PypiGgufSource | RemoteSource) -> bool:
+def _is_pinned(source: Source) -> bool:
     revision = source.revision if isinstance(source, HubSource) else None
     return revision is not None and len(revision) == 40 and not set(revision) - set("0123456789abcdef")
 

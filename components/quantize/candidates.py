@@ -1,0 +1,57 @@
+"""Candidates that jobs made: kept in the job's result, joined to the catalog and the engines. Knows no tool."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from pydantic import ValidationError
+
+from components.core.answers import Record
+from components.core.jobs import Job
+from components.core.states import JobState
+from components.engines.catalog import Catalog, CatalogEntry
+from components.engines.status import EngineSpec
+from components.engines.supervisor import EngineHub
+from components.profiles.schema import JobSource, ModelProfile, PairProfile
+
+logger = logging.getLogger(__name__)
+RESULT_KEY = "candidate"
+
+
+class MadeCandidate(Record):
+    """What a quantize job's result holds under ``candidate``: a model as in a pair's profile, and that pair."""
+
+    pair: PairProfile
+    model: ModelProfile
+
+
+def candidate_of(job: Job) -> MadeCandidate | None:
+    """The candidate that a job made; None when it made none, or none that this version can read."""
+    found = (job.result or {}).get(RESULT_KEY)
+    if job.state is not JobState.SUCCEEDED or found is None:
+        return None
+    try:
+        made = MadeCandidate.model_validate(found)
+    except ValidationError as exc:
+        logger.warning("the candidate of job %s can't be read: %s", job.id, exc)
+        return None
+    source = made.model.source
+    return made if isinstance(source, JobSource) and source.job_id == job.id else None
+
+
+class CandidateShelf:
+    """Puts what jobs make beside what the profiles name, so that every page and endpoint finds it."""
+
+    def __init__(self, catalog: Catalog, hub: EngineHub, spec_of: Callable[[CatalogEntry], EngineSpec]) -> None:
+        self._catalog, self._hub, self._spec_of = catalog, hub, spec_of
+
+    def add(self, job: Job) -> str | None:
+        """The engine id of the job's candidate, which may be started from now on; None when it made none."""
+        made = candidate_of(job)
+        if made is None:
+            return None
+        entry = self._catalog.add(made.pair, made.model)
+        for one in self._catalog.of_pair(entry.pair.id):  # a new pair brings its base
+            self._hub.add(self._spec_of(one))
+        return entry.engine_id
