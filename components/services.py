@@ -104,14 +104,14 @@ def build_services(settings: Settings) -> Services:
     traces = TraceRepository(database, blobs)
     traces.recover()
     images = ImageStore(blobs, ImageLimits(max_bytes=settings.image_max_bytes), database)
-    jobs_dir = settings.state_dir / "jobs"
     preparer = ModelPreparer(
-        settings.state_dir / "models", REPOSITORY, jobs_dir=jobs_dir, hub_token=os.environ.get("HF_TOKEN"),
-        child_env=_child_environment(),
-    )  # fmt: skip
+        settings.state_dir / "models", REPOSITORY, hub_token=os.environ.get("HF_TOKEN"), child_env=_child_environment()
+    )
     engine_settings = _spec_settings(settings)
     hub = EngineHub(engine_specs(catalog, preparer, engine_settings))
-    shelf = CandidateShelf(catalog, hub, lambda entry: engine_spec(entry, preparer, engine_settings))
+    shelf = CandidateShelf(
+        catalog, hub, lambda entry: engine_spec(entry, preparer, engine_settings), settings.state_dir / "jobs"
+    )
     jobs = _job_service(settings, database, hub, shelf)
     turns = TurnService(catalog=catalog, hub=hub, traces=traces, images=images, now=_utc_now)
     scores = ScoreRepository(database, blobs)

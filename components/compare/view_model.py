@@ -180,7 +180,6 @@ def _details(entry: CatalogEntry, status: EngineStatus) -> list[list[str]]:
     serve = entry.pair.serve_of(entry.model)
     source = entry.model.source
     origin = getattr(source, "repo_id", None) or getattr(source, "folder", None) or getattr(source, "url", None)
-    origin = origin or (f"job {source.job_id}" if source.kind == "job" else None)
     rows = [
         ("Model", entry.model.label),
         ("What it is", entry.model.description),

