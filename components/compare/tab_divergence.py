@@ -16,7 +16,6 @@ from components.engines.catalog import Catalog
 
 def wire_divergence(card: gr.HTML, scoring: ScoringService, catalog: Catalog) -> None:
     """Give the card its event. The browser asks for a score when a turn has ended."""
-    labels = {entry.engine_id: entry.model.label for entry in catalog.entries()}
 
     async def show_score(event: gr.EventData) -> AsyncIterator[dict[str, Any]]:
         asked = event._data or {}  # noqa: SLF001
@@ -34,6 +33,7 @@ def wire_divergence(card: gr.HTML, scoring: ScoringService, catalog: Catalog) ->
         except AppError as exc:
             yield {**about, "state": "refused", "message": exc.message, "hint": exc.hint}
             return
+        labels = {entry.engine_id: entry.model.label for entry in catalog.entries()}
         yield {**page_view(stored, labels), "free_run": free_run_of(case.sides)}
 
     card.score(

@@ -163,8 +163,9 @@ class ModelPreparer:
             folder = self._converted(source, report)
             return Checkpoint(served_files(list_files(folder), consolidated=False), folder.name, folder)
         if isinstance(source, FolderSource):
-            files = served_files(list_files(Path(source.folder)), consolidated=consolidated)
-            return Checkpoint(files, identity(files), Path(source.folder))
+            folder = _existing(Path(source.folder))
+            files = served_files(list_files(folder), consolidated=consolidated)
+            return Checkpoint(files, identity(files), folder)
         if not isinstance(source, LocalSource):
             raise PreparationError("A remote engine has no files.", "Nothing is to be done.")
         own = list_files(self._local(source.folder))
@@ -211,6 +212,14 @@ class ModelPreparer:
         link_all({name: path for name, path in files.items() if name not in written}, folder)
         for name, data in written.items():
             (folder / name).write_bytes(data)
+
+
+def _existing(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise PreparationError(
+            f"The folder {folder} is gone.", "Bring it back, or run the job that made it again on the Quantize tab."
+        )
+    return folder
 
 
 def _settings(files: Files, model: ModelProfile, size: int | None) -> dict[str, bytes]:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,9 +82,16 @@ class _Board:
 class JobRunner:
     """The one that runs jobs in this app."""
 
-    def __init__(self, repository: JobRepository, queue: JobQueue, settings: RunnerSettings, lease: Lease) -> None:
+    def __init__(
+        self,
+        repository: JobRepository,
+        queue: JobQueue,
+        settings: RunnerSettings,
+        lease: Lease,
+        on_end: Callable[[Job], object] = lambda _: None,
+    ) -> None:
         self._repository, self._queue = repository, queue
-        self._settings, self._lease = settings, lease
+        self._settings, self._lease, self._on_end = settings, lease, on_end
         self._watches: dict[str, _Watch] = {}
         self._board = _Board()
         self._wake = asyncio.Event()
@@ -185,11 +192,12 @@ class JobRunner:
         ending = how_it_ended(job, watch.folder, watch.group, survivors)
         if ending.state is not JobState.SUCCEEDED:
             await asyncio.to_thread(remove_unfinished, watch.folder)
-        # Read again: a cancel may have come in the meantime, and then this end is its answer.
-        with suppress(JobStateError):
-            await asyncio.to_thread(self._repository.change, job.id, ending.state, ending.reason, result=ending.result)
+        ended = await asyncio.to_thread(
+            self._repository.change, job.id, ending.state, ending.reason, result=ending.result
+        )
         self._watches.pop(job.id, None)
         self._lease.give_back(job.id)
+        self._on_end(ended)
         self._queue.note_change()
 
     # -- starting ---------------------------------------------------------------------------------------------------

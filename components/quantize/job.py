@@ -26,7 +26,7 @@ from components.profiles.schema import FolderSource, ModelProfile, ServeSettings
 from components.quantize.candidates import RESULT_KEY, MadeCandidate
 from components.quantize.check import CheckReport, Machine, check
 from components.quantize.environment import ToolEnvironment
-from components.quantize.folders import Tensors, tensors_of, write_hugging_face_folder, write_served_folder
+from components.quantize.folders import tensors_of, write_hugging_face_folder, write_served_folder
 from components.quantize.machine import this_device
 from components.quantize.plan_records import JobSpec
 from components.quantize.script import complete_script, requirements_file
