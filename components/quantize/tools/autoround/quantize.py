@@ -14,7 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from components.quantize.tools.shared.calibration import Sample, as_batch, build
+from components.quantize.tools.shared.calibration import as_batch, build
+from components.quantize.tools.shared.coders import Sample
 from components.quantize.tools.shared.models import load_model, resolve_model, tensors_of, versions
 from components.quantize.tools.shared.reporting import Reporter, ScriptError, run_script
 
@@ -81,6 +82,7 @@ def quantize(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
         # Compiling pays on a GPU; on a CPU it takes longer than what it saves, and wants a C++ compiler.
         enable_torch_compile=torch.cuda.is_available(),
         seed=recipe["seed"],
+        **({"to_quant_block_names": recipe["blocks"]} if spec["vision"] and recipe.get("blocks") else {}),
         **readers(folder, spec["vision"]),
     )
     tool.quantize_and_save(str(output), format=recipe["packing_format"])

@@ -89,8 +89,9 @@ def modifiers_of(recipe: dict[str, Any], vision: bool) -> list[Any]:
 class Progress:
     """Turns what llm-compressor logs and counts into event lines. A step is a layer, or the rest before and after."""
 
-    def __init__(self, reporter: Reporter) -> None:
+    def __init__(self, reporter: Reporter, phases: list[str]) -> None:
         self._reporter = reporter
+        self._phases = phases  # one for each time that the data goes through the model
         self._module = ""
         self._loss: float | None = None
 
@@ -115,7 +116,8 @@ class Progress:
         number, _, rest = desc.strip("(").partition("/")
         steps, _, action = rest.partition("): ")
         report = self._reporter
-        report.steps = int(steps)
+        if action == "Calibrating" and number == "1":
+            report.begin(self._phases.pop(0) if self._phases else report.phase, int(steps))
         report.done(int(number) - 1, f"{action} part {number} of {steps}", self._loss)
         yield from report.watch(items, total, f"{action} part {number} of {steps}, sample")
         if action == "Propagating":
@@ -137,8 +139,9 @@ def quantize(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
         calibration = build(spec["calibration"], folder)
         reporter.say(f"{len(calibration.samples)} samples, {sum(calibration.lengths()):,} tokens")
     model = load_model(folder)
-    Progress(reporter).attach()
-    reporter.begin("Quantizing")
+    phases = ["Smoothing", "Quantizing"] if recipe["method"] == "smoothquant-gptq" else ["Quantizing"]
+    Progress(reporter, phases).attach()
+    reporter.begin(phases[0])
     options: dict[str, Any] = {"recipe": modifiers_of(recipe, vision)}
     if calibration is not None:
         batches = [tensors_of(as_batch(sample), model.dtype) for sample in calibration.samples]
