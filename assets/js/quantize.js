@@ -55,6 +55,14 @@
       element.scrollIntoView({ block: "start" });
       element.querySelector("select")?.focus();
     };
+    /* "Re-quantize with these": the turns become the recipe's calibration data; all else stays as it was last. */
+    d.requantize = (turns) => {
+      Object.assign(shared.draft, { source: "traces", where: turns.join("\n") });
+      changed(); draw();
+      element.querySelector(".dt-changes").open = true;
+      d.showTab("Quantize");
+      element.querySelector("textarea")?.focus();
+    };
     d.bind(props, watch, (next) => { value = next; draw(); });
 
     function draw() {
@@ -71,7 +79,7 @@
         el("div", { class: "dt-chips" }, recipe.chips.map((text) => el("span", { class: "dt-chip" }, text))),
         recipe.differs.length ? el("details", { class: "dt-more" }, el("summary", {}, "How it differs from the card"), el("ul", {}, recipe.differs.map((text) => el("li", {}, text)))) : null,
         changes(recipe, draft),
-        value.may_control ? el("div", { class: "dt-form-actions" }, el("button", { class: "dt-go dt-check", type: "button", onclick: () => check(recipe) }, shared.stale || !shared.asked ? "Check" : "Check again"),
+        value.may_control ? el("div", { class: "dt-form-actions" }, el("button", { class: "dt-btn dt-primary dt-check", type: "button", onclick: () => check(recipe) }, shared.stale || !shared.asked ? "Check" : "Check again"),
           el("span", { class: "dt-soft" }, "Shows what it needs. Starts nothing."))
           : el("p", { class: "dt-soft" }, "Visitors can look, not start jobs. Sign in to start one."));
     }
@@ -107,8 +115,10 @@
       if (!value.key || value.key !== shared.asked) return;
       shared.asking = false;
       if (value.started) { started(value.started); return; }
+      if (value.preview) { showPreview(value.preview); return; }
       draw(value);
       markPlan();
+      if (window.innerWidth <= 900) element.scrollIntoView({ block: "start" }); // it stands below the form there
     });
     function started(jobId) {
       shared.asked = "";
@@ -123,23 +133,30 @@
         return;
       }
       const shown = value.plan;
-      const start = el("button", { class: "dt-go dt-start", type: "button", disabled: !shown.can_start, onclick: () => {
+      const start = el("button", { class: "dt-btn dt-small dt-primary dt-start", type: "button", disabled: !shown.can_start, onclick: () => {
         start.disabled = true; shared.asking = true; shared.trigger("start", { key: shared.asked, ...shared.spec });
       } }, "Start");
-      fill(element, card(el("h3", {}, "Plan"),
+      const data = shown.takes_data ? button("Look at the calibration data", () => shared.trigger("preview", { key: shared.asked, ...shared.spec })) : null;
+      fill(element, card(el("div", { class: "dt-title" }, el("h2", {}, "Plan"), el("span", { class: "dt-head-actions" }, data, start)),
+        shown.can_start ? null : el("p", { class: "dt-fault" }, "It can't start here; what stands in the way is marked below."),
         shown.notes.map((text) => el("p", { class: "dt-alarm" }, text)),
-        el("ul", { class: "dt-preflight" }, shown.preflight.map((item) => el("li", { class: `dt-${item.verdict}` }, el("span", { class: "dt-sign", "aria-label": item.verdict }, item.sign), el("span", {}, el("b", {}, item.name), " ", item.sentence)))),
-        rows(shown.facts),
-        shown.kept.length ? [el("h4", {}, "Stays in 16 bits"), rows(shown.kept)] : null,
+        el("div", { class: "dt-plan-parts" },
+          el("ul", { class: "dt-preflight" }, shown.preflight.map((item) => el("li", { class: `dt-${item.verdict}` }, el("span", { class: "dt-sign", role: "img", "aria-label": item.verdict }, item.sign), el("span", {}, el("b", {}, item.name), " ", item.sentence)))),
+          el("div", {}, rows(shown.facts), el("h4", {}, "Stays in 16 bits"), shown.kept.length ? rows(shown.kept) : el("p", { class: "dt-soft" }, "Known when the model's files are here."),
+            shown.changes.length ? [el("h4", {}, "Differs from the recipe"), rows(shown.changes.map(([name, before, after]) => [name, `${before} → ${after}`]))] : null)),
         el("details", { class: "dt-more" }, el("summary", {}, "The complete script"),
           el("p", { class: "dt-soft" }, `One file for ${shown.tool}; it runs without this app, with:`), el("pre", { class: "dt-log" }, shown.requirements.join("\n")),
           el("div", { class: "dt-actions" }, el("button", { class: "dt-link", type: "button", onclick: () => d.copyText(shown.script) }, "Copy"),
             el("button", { class: "dt-link", type: "button", onclick: () => save(shown.script, "quantize.py") }, "Download")),
-          el("pre", { class: "dt-log dt-script", tabindex: "0" }, shown.script)),
-        el("div", { class: "dt-form-actions" }, start, shown.can_start ? null : el("span", { class: "dt-soft" }, "It can't start here; see above."))));
+          el("pre", { class: "dt-log dt-script", tabindex: "0" }, shown.script))));
     }
   };
 
+  function showPreview(shown) {
+    d.openSheet("Calibration data", rows(shown.facts), shown.sources.length ? [el("h3", {}, "Sources"), rows(shown.sources)] : null,
+      shown.samples.length ? [el("h3", {}, `The first ${shown.samples.length} samples, as the model reads them`), shown.samples.map((sample) => [el("p", { class: "dt-soft" }, sample.title), el("pre", { class: "dt-log dt-sample", tabindex: "0" }, sample.text)])] : null);
+  }
+  function button(label, action) { return el("button", { class: "dt-btn dt-small", type: "button", onclick: action }, label); }
   function card(...content) { return el("div", { class: "dt-card dt-plan" }, ...content); }
   function rows(list) { return el("table", { class: "dt-table" }, el("tbody", {}, list.map(([name, text]) => el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, text))))); }
   function save(text, name) {

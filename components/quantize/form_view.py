@@ -7,6 +7,7 @@ from typing import Any
 
 from components.core.errors import AppError, InputError, ProfileError
 from components.engines.catalog import Catalog
+from components.engines.memory import in_gib
 from components.profiles.recipe import BundledSource, FileSource, HubDataSource, RecipeProfile, SlotSource
 from components.profiles.strict_yaml import parse
 from components.quantize.plan_records import Plan
@@ -156,8 +157,9 @@ def merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def plan_view(plan: Plan) -> dict[str, Any]:
-    """What a job would do and need."""
+def plan_view(plan: Plan, recipes: Sequence[RecipeProfile]) -> dict[str, Any]:
+    """What a job would do and need, and what of its recipe differs from the one that was chosen."""
+    chosen = next((recipe for recipe in recipes if recipe.id == plan.recipe.id), plan.recipe)
     before, after = plan.size_before_bytes, plan.size_after_bytes
     facts = [
         ["Model", plan.model],
@@ -165,11 +167,9 @@ def plan_view(plan: Plan) -> dict[str, Any]:
             "Size",
             f"{size(before)} → about {size(after)}" if before and after else "not known before the files are here",
         ],
-        ["Disk", f"about {size(plan.needs.disk_bytes)}" if plan.needs.disk_bytes else "not known"],
-        ["Memory", f"about {size(plan.needs.memory_bytes)}" if plan.needs.memory_bytes else "not known"],
     ]
     if plan.needs.gpu_memory_bytes:
-        facts.append(["GPU memory", f"about {size(plan.needs.gpu_memory_bytes)}"])
+        facts.append(["GPU memory", f"about {in_gib(plan.needs.gpu_memory_bytes)}"])
     time = f"about {duration(plan.time_estimate_s)}" if plan.time_estimate_s is not None else "not known"
     facts.append(["Time", f"{time} ({plan.time_basis})" if plan.time_basis else time])
     kept = [
@@ -183,12 +183,71 @@ def plan_view(plan: Plan) -> dict[str, Any]:
         "facts": facts,
         "kept": kept,
         "preflight": items,
+        "changes": change_rows(chosen.model_dump(mode="json"), plan.recipe.model_dump(mode="json")),
+        "takes_data": plan.recipe.calibration is not None,
         "can_start": plan.can_start and not plan.not_yet_run_here,
         "notes": _notes(plan),
         "script": plan.script,
         "requirements": list(plan.requirements),
         "tool": plan.tool,
     }
+
+
+def change_rows(old: Mapping[str, Any], new: Mapping[str, Any], within: str = "") -> list[list[str]]:
+    """Fields that differ: name, before, after."""
+    rows = []
+    for name, value in differences(old, new).items():
+        before = old.get(name)
+        if isinstance(before, dict) and isinstance(value, dict):
+            rows += change_rows(before, {**before, **value}, f"{within}{name}.")
+        else:
+            rows.append([within + name, _value_words(before), _value_words(value)])
+    return rows
+
+
+def _value_words(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, dict):
+        return " ".join(str(part) for key, part in value.items() if key in ("kind", "name", "repo_id", "file")) or str(
+            value
+        )
+    if isinstance(value, list):
+        return ", ".join(_value_words(part) for part in value) or "nothing"
+    return str(value)
+
+
+def preview_view(preview: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The calibration set in words and samples."""
+    if preview is None:
+        hint = "The data or the model's tokenizer is not on this machine yet; the job reads them when it starts."
+        return {"facts": [["Preview", hint]], "sources": [], "samples": []}
+    tokens = preview["tokens"]
+    facts = [
+        [
+            "Samples",
+            f"{preview['samples']} of {preview['samples_asked']} asked for, {preview['samples_with_pictures']} with pictures",
+        ],
+        ["Tokens", f"{tokens['all']:,} in all, {tokens['shortest']:,} to {tokens['longest']:,} a sample"],
+        ["Tokenizer", str(preview["tokenizer"])],
+    ]
+    sources = [
+        [str(source["name"]), f"{source['rows']:,} rows, {source['tokens']:,} tokens" + _dropped(source["dropped"])]
+        for source in preview["sources"]
+    ]
+    samples = [
+        {"title": f"{sample['tokens']:,} tokens" + _pictures(sample["pictures"]), "text": str(sample["text"])}
+        for sample in preview["shown"]
+    ]
+    return {"facts": facts, "sources": sources, "samples": samples}
+
+
+def _dropped(dropped: Mapping[str, int]) -> str:
+    return "; left out: " + ", ".join(f"{count} {reason}" for reason, count in dropped.items()) if dropped else ""
+
+
+def _pictures(sizes: Sequence[Sequence[int]]) -> str:
+    return "".join(f", picture of {width} × {height} pixels" for height, width in sizes)
 
 
 def _notes(plan: Plan) -> list[str]:

@@ -12,7 +12,7 @@ from components.core.errors import AppError, InputError
 from components.engines.catalog import Catalog
 from components.engines.supervisor import EngineHub
 from components.jobs.service import JobService
-from components.quantize.form_view import form_view, plan_view, read_spec, refusal_view, wish_of
+from components.quantize.form_view import form_view, plan_view, preview_view, read_spec, refusal_view, wish_of
 from components.quantize.service import QuantizeService
 from components.quantize.tab_job_api import add_job_api
 from components.quantize.view_model import board_view
@@ -38,7 +38,18 @@ def create_quantize_tab(
         answer: dict[str, Any] = {"key": str(data.get("key"))}
         try:
             access.check_jobs(request)  # it reads the disk and may take a minute
-            answer["plan"] = plan_view(await asyncio.to_thread(quantize.plan, read_spec(data)))
+            found = await asyncio.to_thread(quantize.plan, read_spec(data))
+            answer["plan"] = plan_view(found, quantize.recipes())
+        except AppError as exc:
+            answer["refused"] = refusal_view(exc)
+        return answer
+
+    async def preview(event: gr.EventData, request: gr.Request) -> dict[str, Any]:
+        data = event._data or {}  # noqa: SLF001
+        answer: dict[str, Any] = {"key": str(data.get("key"))}
+        try:
+            access.check_jobs(request)
+            answer["preview"] = preview_view(await asyncio.to_thread(quantize.preview, read_spec(data)))
         except AppError as exc:
             answer["refused"] = refusal_view(exc)
         return answer
@@ -57,12 +68,13 @@ def create_quantize_tab(
         with gr.Column(elem_id="dt-quantize-new", scale=0, min_width=300):
             wizard = view(
                 "quantize", form_view(catalog, quantize.recipes(), may_control=not access.public),
-                events=["plan", "start"], elem_id="dt-quantize-form",
+                events=["plan", "preview", "start"], elem_id="dt-quantize-form",
             )  # fmt: skip
-            answers = view("quantizePlan", {}, elem_id="dt-quantize-plan")
         with gr.Column(elem_id="dt-quantize-jobs", scale=1, min_width=300):
+            answers = view("quantizePlan", {}, elem_id="dt-quantize-plan")
             listed = view("jobs", {"jobs": [], "may_control": False}, events=["act", "poll"], elem_id="dt-jobs")
     wizard.plan(plan, None, answers, **_PLAIN)
+    wizard.preview(preview, None, answers, **_PLAIN)
     wizard.start(start, None, [answers, listed], **_PLAIN)
     listed.act(board.act, None, listed, **_PLAIN)
     listed.poll(board.poll, None, listed, **_PLAIN)
