@@ -165,16 +165,23 @@ class QuantizeService:
         Raises:
             InputError: see ``plan``; or the preflight failed, with its sentence.
         """
+        plan, job = self.prepare(spec)
+        document: dict[str, JsonValue] = orjson.loads(job.as_json())
+        title = f"{job.recipe.title} of {job.pair.title}"
+        return self._queue.submit("quantize", document, title, plan.needs, job.work_key).id
+
+    def prepare(self, spec: Mapping[str, Any]) -> tuple[Plan, JobSpec]:
+        """The plan, and what the driver of that job is given.
+
+        Raises:
+            InputError: see ``submit``.
+        """
         plan = self.plan(spec)
         for item in plan.preflight:
             if item.verdict == "fail":
                 field = {"Model": "model", "Architecture": "model"}.get(item.name, "recipe")
                 raise InputError(item.sentence, "Nothing was started.", field=field)
-        wish = self._wish(spec)
-        job_spec = self._job_spec(wish, plan.emulated)
-        title = f"{wish.recipe.title} of {wish.target.pair.title}"
-        document: dict[str, JsonValue] = orjson.loads(job_spec.model_dump_json())
-        return self._queue.submit("quantize", document, title, plan.needs, job_spec.work_key).id
+        return plan, self._job_spec(self._wish(spec), plan.emulated)
 
     def _wish(self, spec: Mapping[str, Any]) -> _Wish:
         unknown = sorted(set(spec) - _SPEC_FIELDS)

@@ -24,7 +24,8 @@ def settings(folder: Path, rows: list[dict[str, Any]], **changes: Any) -> dict[s
     (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     source = {"name": folder.name, "kind": "file", "file": str(folder)}
     return {
-        "samples": 4, "max_seq_length": 256, "min_tokens_per_chunk": 0, "seed": 0, "sources": [source], **changes,
+        "samples": 4, "max_seq_length": 256, "min_tokens_per_chunk": 0, "pictures": False, "seed": 0,
+        "sources": [source], **changes,
     }  # fmt: skip
 
 
@@ -58,7 +59,7 @@ def test_pictures_stay_samples_of_their_own(tmp_path: Path) -> None:
         {"prompt": "What is this?", "response": "Red.", "images": ["a.png"]},
         {"prompt": "And these?", "response": "Two.", "images": ["a.png", "b.png"]},
     ]
-    found = build(settings(tmp_path, rows, min_tokens_per_chunk=100), MODEL)
+    found = build(settings(tmp_path, rows, min_tokens_per_chunk=100, pictures=True), MODEL)
     first, second = found.samples
     assert first.ids.count(IMAGE) == (112 // 28) * (84 // 28)
     batch = as_batch(second)
@@ -70,10 +71,15 @@ def test_pictures_stay_samples_of_their_own(tmp_path: Path) -> None:
 
 def test_a_row_with_a_picture_is_dropped_rather_than_cut(tmp_path: Path) -> None:
     Image.new("RGB", (112, 112)).save(tmp_path / "a.png")
-    rows = [{"prompt": "x " * 300, "images": ["a.png"]}, {"prompt": "Fine", "response": "Yes."}]
-    found = build(settings(tmp_path, rows), MODEL)
+    rows = [
+        {"prompt": "x " * 300, "images": ["a.png"]},
+        {"prompt": "Fine", "response": "Yes.", "images": ["a.png"]},
+        {"prompt": "No picture", "response": "Yes."},
+    ]
+    found = build(settings(tmp_path, rows, pictures=True), MODEL)
     assert len(found.samples) == 1
-    assert found.sources[0].dropped == {"with pictures and longer than 256 tokens": 1}
+    assert found.sources[0].dropped == {"with pictures and longer than 256 tokens": 1, "without a picture": 1}
+    assert build(settings(tmp_path, rows), MODEL).sources[0].dropped == {"with a picture, in a set of text": 2}
 
 
 def test_weights_share_the_tokens(tmp_path: Path) -> None:
@@ -108,8 +114,12 @@ def test_the_same_data_gives_the_same_fingerprint(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("name", "least"), [("embedded-pictures", 0), ("embedded-text", 512)])
 def test_the_bundled_sets_can_be_read_whole(name: str, least: int) -> None:
     source = {"name": name, "kind": "file", "file": str(ROOT / "assets" / "calibration" / name)}
-    wanted = {"samples": 64, "max_seq_length": 512, "min_tokens_per_chunk": least, "seed": 0, "sources": [source]}
+    pictures = name == "embedded-pictures"
+    wanted = {
+        "samples": 64, "max_seq_length": 512, "min_tokens_per_chunk": least, "pictures": pictures, "seed": 0,
+        "sources": [source],
+    }  # fmt: skip
     found = build(wanted, MODEL)
     assert len(found.samples) == 64
-    assert not found.sources[0].dropped
-    assert any(sample.pictures for sample in found.samples) == (name == "embedded-pictures")
+    assert set(found.sources[0].dropped) <= {"without a picture"}
+    assert all(bool(sample.pictures) == pictures for sample in found.samples)

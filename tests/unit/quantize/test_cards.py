@@ -97,19 +97,10 @@ def test_card_004() -> None:
 
 
 def test_there_are_the_nine_recipes() -> None:
-    assert sorted(RECIPES) == sorted(
-        [
-            "w8a8-gptq",
-            "w8a8-smoothquant-gptq",
-            "w4a16-gptq",
-            "w4a16-awq",
-            "w4a16-autoround",
-            "fp8-dynamic",
-            "nvfp4a16",
-            "mxfp4",
-            "w4a16-rtn",
-        ]
-    )
+    assert sorted(RECIPES) == [
+        "fp8-dynamic", "mxfp4", "nvfp4a16", "w4a16-autoround", "w4a16-awq", "w4a16-gptq", "w4a16-rtn", "w8a8-gptq",
+        "w8a8-smoothquant-gptq",
+    ]  # fmt: skip
     assert not load_recipes(ROOT / "profiles")[1]
 
 
