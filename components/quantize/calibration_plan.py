@@ -110,6 +110,7 @@ def _settings(calibration: CalibrationProfile, recipe: RecipeProfile, sources: l
         "samples": calibration.samples,
         "max_seq_length": calibration.max_seq_length,
         "min_tokens_per_chunk": calibration.min_tokens_per_chunk,
+        "pictures": calibration.modality == "image+text",
         "seed": recipe.seed,
         "sources": sources,
     }

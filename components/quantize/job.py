@@ -144,7 +144,7 @@ class Driver:
             **summary,
             "engine_id": f"{self._spec.pair.id}/{model.id}",
             "packed": PACKED if self._spec.emulate else ".",
-            RESULT_KEY: made.model_dump(mode="json"),
+            RESULT_KEY: made.model_dump(mode="json", exclude_unset=True),
         }
 
     def _candidate(self, folder: Path) -> ModelProfile:

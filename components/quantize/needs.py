@@ -27,10 +27,13 @@ class Work:
     shape: ModelShape
     recipe: RecipeProfile
     kv_cache_bytes: int  # of one server of the check
+    counted_tokens: int | None = None  # of the calibration data, where it could be read
 
     @property
     def tokens(self) -> int:
-        """Of the calibration data, at most."""
+        """Of the calibration data; what the recipe asks for at most where it could not be read."""
+        if self.counted_tokens is not None:
+            return self.counted_tokens
         calibration = self.recipe.calibration
         if calibration is None or not self.recipe.reads_data:
             return 0

@@ -17,6 +17,7 @@ _FIXED = frozenset(
      "tool_scheme", "needs_gpu"}
 )  # fmt: skip
 _HARDWARE = "hardware"
+_KINDS = frozenset({"bundled", "hub", "slot", "file", "traces"})
 
 
 def with_overrides(recipe: RecipeProfile, overrides: object) -> tuple[RecipeProfile, str | None]:
@@ -58,12 +59,13 @@ def _merge(old: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
 def _refusal(exc: ValidationError) -> InputError:
     finding = exc.errors(include_url=False)[0]
     path = finding.get("ctx", {}).get("path") if finding["type"] == "rule" else finding["loc"]
-    field = "overrides"
+    field, after_index = "overrides", False
     for part in path or ():
         if isinstance(part, int):
             field += f"[{part}]"
-        elif part not in ("bundled", "hub", "slot", "file", "traces"):  # pydantic names the kind of a union
+        elif not (after_index and part in _KINDS):  # pydantic puts the kind of a union between index and name
             field += f".{part}"
+        after_index = isinstance(part, int)
     given = finding.get("input")
     shown = f" (given: {str(given)[:80]!r})" if isinstance(given, str | int | float | bool) else ""
     return InputError(f"{field}: {finding['msg']}{shown}.", "profiles/README.md lists what is accepted.", field=field)

@@ -66,3 +66,7 @@ class JobSpec(Record):
     state_dir: str
     repository: str
     work_key: str = Field(description="Equal for equal work; a tool that can resume goes on in the folder of that name")
+
+    def as_json(self) -> bytes:
+        """For the job's folder. What a profile left unset stays so: a model's settings are the pair's unless set."""
+        return self.model_dump_json(exclude_unset=True).encode()

@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -34,7 +34,7 @@ from components.quantize.job import tool_spec
 from components.quantize.machine import cpu_flops_per_s, this_device
 from components.quantize.needs import Work, needs_of, seconds_of
 from components.quantize.overrides import with_overrides
-from components.quantize.plan_records import JobSpec, Plan
+from components.quantize.plan_records import JobSpec, Plan, PreflightItem
 from components.quantize.preflight import Facts, needs_emulation, preflight
 from components.quantize.script import complete_script, requirements_file
 from components.quantize.shapes import (
@@ -117,7 +117,7 @@ class QuantizeService:
         preview = self._preview(wish)
         device = this_device()
         emulate = needs_emulation(wish.recipe, wish.hardware)
-        work = self._work(wish)
+        work = self._work(wish, preview)
         facts = Facts(
             target=wish.target, recipe=wish.recipe, shape=wish.shape,
             needs=needs_of(work, on_gpu=device == "cuda", emulate=emulate) if work else _NOTHING,
@@ -126,9 +126,12 @@ class QuantizeService:
             environment=ToolEnvironment(self._settings.repository / ".envs", wish.recipe.tool),
             state_dir=self._settings.state_dir, preview=preview,
         )  # fmt: skip
-        estimate_s, basis = _estimate(work, facts)
+        findings = preflight(facts)
+        estimate_s, basis = _estimate(work, facts, findings)
         model = wish.target.repo_id or _SHOWN_MODEL
-        shown = self._job_spec(wish, emulate)
+        # Elsewhere, where the model is, there may be a kernel: the script unpacks only what would be served here.
+        here = wish.target.offline or wish.target.files is not None
+        shown = self._job_spec(wish, emulate and here)
         target, recipe, shape = wish.target, wish.recipe, wish.shape
         return Plan(
             engine_id=target.pair.engine_id(target.model) if target.in_catalog else None,
@@ -144,7 +147,7 @@ class QuantizeService:
             time_estimate_s=estimate_s,
             time_basis=basis,
             emulated=emulate,
-            preflight=preflight(facts),
+            preflight=findings,
             not_yet_run_here=recipe.needs_gpu and device == "cpu",
         )
 
@@ -162,16 +165,23 @@ class QuantizeService:
         Raises:
             InputError: see ``plan``; or the preflight failed, with its sentence.
         """
+        plan, job = self.prepare(spec)
+        document: dict[str, JsonValue] = orjson.loads(job.as_json())
+        title = f"{job.recipe.title} of {job.pair.title}"
+        return self._queue.submit("quantize", document, title, plan.needs, job.work_key).id
+
+    def prepare(self, spec: Mapping[str, Any]) -> tuple[Plan, JobSpec]:
+        """The plan, and what the driver of that job is given.
+
+        Raises:
+            InputError: see ``submit``.
+        """
         plan = self.plan(spec)
         for item in plan.preflight:
             if item.verdict == "fail":
                 field = {"Model": "model", "Architecture": "model"}.get(item.name, "recipe")
                 raise InputError(item.sentence, "Nothing was started.", field=field)
-        wish = self._wish(spec)
-        job_spec = self._job_spec(wish, plan.emulated)
-        title = f"{wish.recipe.title} of {wish.target.pair.title}"
-        document: dict[str, JsonValue] = orjson.loads(job_spec.model_dump_json())
-        return self._queue.submit("quantize", document, title, plan.needs, job_spec.work_key).id
+        return plan, self._job_spec(self._wish(spec), plan.emulated)
 
     def _wish(self, spec: Mapping[str, Any]) -> _Wish:
         unknown = sorted(set(spec) - _SPEC_FIELDS)
@@ -219,11 +229,11 @@ class QuantizeService:
     def _hub(self, target: Target) -> HubFacts | None:
         return self._ask_hub(target.repo_id) if target.repo_id else None
 
-    def _work(self, wish: _Wish) -> Work | None:
+    def _work(self, wish: _Wish, preview: dict[str, Any] | None) -> Work | None:
         if wish.shape is None:
             return None
         kv_cache = wish.target.pair.serve_of(wish.target.model).cpu_kv_cache_gib * _GIB
-        return Work(wish.shape, wish.recipe, kv_cache)
+        return Work(wish.shape, wish.recipe, kv_cache, preview["tokens"]["all"] if preview else None)
 
     def _job_spec(self, wish: _Wish, emulate: bool) -> JobSpec:
         settings = self._settings
@@ -283,9 +293,11 @@ def _pins(recipe: RecipeProfile) -> tuple[str, ...]:
     return tuple(line for line in lines if "==" in line)
 
 
-def _estimate(work: Work | None, facts: Facts) -> tuple[float | None, str]:
+def _estimate(work: Work | None, facts: Facts, findings: Sequence[PreflightItem]) -> tuple[float | None, str]:
     if work is None:
         return None, "Nothing can be said before the model's files are here."
+    if any(item.name == "Memory" and item.verdict == "fail" for item in findings):
+        return None, "This machine can't hold the model."
     if facts.on_gpu:
         return None, "No formula for a GPU was checked against a run; the job tells after its first layer."
     basis = "By formula and this processor's measured speed; the job tells more exactly after its first layer."
