@@ -27,6 +27,7 @@ TABLES = (
     ("source, kind local", schema.LocalSource),
     ("source, kind pypi-gguf", schema.PypiGgufSource),
     ("source, kind remote", schema.RemoteSource),
+    ("source, kind folder", schema.FolderSource),
     ("examples", schema.Example),
     ("Hardware", schema.HardwareProfile),
 )
