@@ -48,14 +48,12 @@ def board_view(
     may_control: bool,
     files: Callable[[Job], Sequence[str]],
     known_engines: Collection[str],
-    wish_of: Callable[[Job], dict[str, Any]],
 ) -> dict[str, Any]:
     """The list of jobs: what runs and waits, then what has ended."""
     rows = [_row(view, now, may_control=may_control) for view in views]
     for row, view in zip(rows, views, strict=True):
         row["files"] = list(files(view.job)) if may_control else []
         row["engine"] = _engine_of(view.job, known_engines)
-        row["wish"] = wish_of(view.job) if may_control and view.job.has_ended else None
     made = [row for row in rows if row["summary"]]
     for row in made[:1]:
         row["is_newest"] = True
