@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from playwright.sync_api import Browser, Locator, expect
 
@@ -121,7 +123,7 @@ def test_a_job_from_the_page_to_an_answer_in_a_new_column(quantize: ComparePage)
         expect(job).to_contain_text(words)
     job.get_by_role("button", name="Compare").click()
     column = page.locator(".dt-col:visible").last
-    expect(column.locator(".dt-title b")).to_contain_text("W4A16 (GPTQ), made here")
+    expect(column.locator(".dt-engine input")).to_have_value(re.compile(r"W4A16 \(GPTQ\), made here"))
     expect(column.locator(".dt-chips")).to_contain_text("sees", timeout=ENGINE_LIMIT_MS)
     position = page.locator(".dt-col:visible").count() - 1
     quantize.page.get_by_role("button", name="Describe the picture.").click()
