@@ -86,7 +86,8 @@ def main() -> None:
     options = parser.parse_args()
     state_dir = (options.state_dir or Path(tempfile.mkdtemp(prefix="matrix-"))).resolve()
     service = service_for(state_dir)
-    columns = "run time estimate before after bits_per_quantized_weight sight mean_kl_nats floor_nats answer".split()
+    columns = ("run", "time", "estimate", "before", "after", "bits_per_quantized_weight", "sight", "mean_kl_nats",
+               "floor_nats", "answer")  # fmt: skip
     print(f"{state_dir}\n| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
     for name in options.names or RUNS:
         print(run(name, service, state_dir), flush=True)
