@@ -30,6 +30,8 @@ from components.profiles.argv import INHERITED_VARIABLES
 from components.profiles.loader import list_pairs, load_pair
 from components.profiles.schema import PairProfile
 from components.quantize.candidates import CandidateShelf
+from components.quantize.service import QuantizeService, QuantizeSettings
+from components.quantize.trace_rows import TraceExport
 from components.settings import REPOSITORY, Settings
 from components.storage.blobs import BlobStore
 from components.storage.database import Database
@@ -57,6 +59,7 @@ class Services:
     traces: TraceRepository
     images: ImageStore
     jobs: JobService
+    quantize: QuantizeService
     database: Database
     lock: StateLock
     profile_errors: tuple[AppError, ...]
@@ -113,6 +116,11 @@ def build_services(settings: Settings) -> Services:
         catalog, hub, lambda entry: engine_spec(entry, preparer, engine_settings), settings.state_dir / "jobs"
     )
     jobs = _job_service(settings, database, hub, shelf)
+    quantize = QuantizeService(
+        catalog, preparer, jobs.queue,
+        QuantizeSettings(settings.state_dir, REPOSITORY, pair.id, hub_token=os.environ.get("HF_TOKEN")),
+        export=TraceExport(traces, images).write,
+    )  # fmt: skip
     turns = TurnService(catalog=catalog, hub=hub, traces=traces, images=images, now=_utc_now)
     scores = ScoreRepository(database, blobs)
     exact = ExactScorer(exchange_folder(settings.state_dir))
@@ -123,7 +131,7 @@ def build_services(settings: Settings) -> Services:
     )  # fmt: skip
     return Services(
         settings=settings, pair=pair, catalog=catalog, hub=hub, turns=turns, scoring=scoring, scores=scores,
-        traces=traces, images=images, jobs=jobs,
+        traces=traces, images=images, jobs=jobs, quantize=quantize,
         database=database, lock=lock, profile_errors=tuple(errors),
     )  # fmt: skip
 

@@ -68,7 +68,7 @@ def run(name: str, service: QuantizeService, state_dir: Path) -> str:
     result: dict[str, Any] = dict(ended.result)
     check = result["check"]
     kl, floor = check["mean_kl_base_to_candidate_nats"], check["noise_floor_nats"]
-    measured = f"{kl:.5f} | {floor:.6f}" if kl is not None else f"- | {check['kl_missing']}"
+    measured = f"{kl:.2e} | {floor:.2e}" if kl is not None else f"- | {check['kl_missing']}"
     emulated = " (emulated)" if result["emulated"] else ""
     estimate = f"{plan.time_estimate_s:.0f} s" if plan.time_estimate_s else "-"
     return (

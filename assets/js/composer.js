@@ -101,8 +101,7 @@
     /* Another tab wants an engine to be seen: it becomes a column here, and the page goes there. */
     d.openEngine = (engine) => {
       trigger("open_engine", { engine });
-      [...document.querySelectorAll("#dt-tabs > .tab-wrapper [role=tab]")].find((tab) => tab.textContent.trim() === "Compare")?.click();
-      window.scrollTo({ top: 0 });
+      d.showTab("Compare");
     };
 
     function grow() { area.style.height = "auto"; area.style.height = Math.min(area.scrollHeight, 200) + "px"; remember(); }

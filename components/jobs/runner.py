@@ -216,8 +216,9 @@ class JobRunner:
                     waiting[job.id] = grant
                 else:
                     await self._start(job, grant)
-        if waiting != self._board.waiting:
-            self._board = _Board(waiting)
+        news = waiting.keys() != self._board.waiting.keys()  # their figures move all the time; a page that looks asks
+        self._board = _Board(waiting)
+        if news:
             self._queue.note_change()
 
     async def _start(self, job: Job, grant: Grant) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import Field
@@ -66,7 +65,6 @@ class JobService:
     def __init__(self, queue: JobQueue, runner: JobRunner) -> None:
         self.queue, self.runner = queue, runner
         self._ended: dict[str, JobProgress] = {}
-        self._after_end: list[Callable[[Job], None]] = []
 
     def view(self, job_id: str) -> JobView:
         """One job.
@@ -76,7 +74,7 @@ class JobService:
         """
         return self._view(self.queue.get(job_id))
 
-    def views(self, ended: int = 50) -> list[JobView]:
+    def views(self, ended: int = 30) -> list[JobView]:
         """What runs and waits, in the order of the queue, then the newest that have ended."""
         return [self._view(job) for job in (*self.queue.active(), *self.queue.ended(ended))]
 

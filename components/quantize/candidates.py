@@ -14,7 +14,6 @@ from components.core.states import JobState
 from components.engines.catalog import Catalog, CatalogEntry
 from components.engines.status import EngineSpec
 from components.engines.supervisor import EngineHub
-from components.jobs.records import JobFolder
 from components.profiles.schema import FolderSource, ModelProfile, PairProfile
 
 logger = logging.getLogger(__name__)
@@ -28,23 +27,30 @@ class MadeCandidate(Record):
     model: ModelProfile
 
 
-def candidate_of(job: Job, result: Path) -> MadeCandidate | None:
-    """The candidate that a job made; None when it made none, or none that this version can read.
+def candidate_of(job: Job, folder: Path) -> MadeCandidate | None:
+    """The candidate that a job made; None when it made none, when this version can't read it, or its files are gone.
 
     Args:
         job: one that has ended.
-        result: where its output lies now; the state folder may have moved since the job named it.
+        folder: the job's own, now: the state folder may have moved since the job named its files.
     """
     found = (job.result or {}).get(RESULT_KEY)
-    if job.state is not JobState.SUCCEEDED or found is None or not result.is_dir():
+    if job.state is not JobState.SUCCEEDED or found is None:
         return None
     try:
         made = MadeCandidate.model_validate(found)
     except ValidationError as exc:
         logger.warning("the candidate of job %s can't be read: %s", job.id, exc)
         return None
-    source = FolderSource(kind="folder", folder=str(result))
-    return made.model_copy(update={"model": made.model.model_copy(update={"source": source})})
+    source = made.model.source
+    parts = Path(source.folder).parts if isinstance(source, FolderSource) else ()
+    if job.id not in parts:
+        return None
+    files = folder.joinpath(*parts[parts.index(job.id) + 1 :])
+    if not files.is_dir():
+        return None
+    moved = FolderSource(kind="folder", folder=str(files))
+    return made.model_copy(update={"model": made.model.model_copy(update={"source": moved})})
 
 
 class CandidateShelf:
@@ -57,7 +63,7 @@ class CandidateShelf:
 
     def add(self, job: Job) -> str | None:
         """The engine id of the job's candidate, which may be started from now on; None when it made none."""
-        made = candidate_of(job, JobFolder(self._jobs_dir / job.id).result)
+        made = candidate_of(job, self._jobs_dir / job.id)
         if made is None:
             return None
         entry = self._catalog.add(made.pair, made.model)
