@@ -40,10 +40,8 @@ class JobView(Record):
             return 1.0
         if self.job.state is JobState.PENDING:
             return 0.0
-        started, told_at, remaining_s = self.job.started_at, self.progress.updated_at, self.progress.remaining_s
-        if started is not None and told_at is not None and remaining_s is not None:
-            elapsed_s = max((told_at - started).total_seconds(), 0.0)
-            return elapsed_s / (elapsed_s + remaining_s) if elapsed_s + remaining_s > 0 else 1.0
+        if self.progress.remaining_s is not None:
+            return self.progress.whole
         return self.progress.fraction
 
     @property
