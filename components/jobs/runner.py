@@ -192,12 +192,11 @@ class JobRunner:
         ending = how_it_ended(job, watch.folder, watch.group, survivors)
         if ending.state is not JobState.SUCCEEDED:
             await asyncio.to_thread(watch.folder.drop_unfinished)
-        ended = await asyncio.to_thread(
-            self._repository.change, job.id, ending.state, ending.reason, result=ending.result
-        )
+        # First what follows from it, then the word that it has ended: whoever reads SUCCEEDED finds what was made.
+        self._on_end(job.model_copy(update={"state": ending.state, "result": ending.result}))
+        await asyncio.to_thread(self._repository.change, job.id, ending.state, ending.reason, result=ending.result)
         self._watches.pop(job.id, None)
         self._lease.give_back(job.id)
-        self._on_end(ended)
         self._queue.note_change()
 
     # -- starting ---------------------------------------------------------------------------------------------------
