@@ -28,7 +28,7 @@ class Coder(Protocol):
     start: list[int]  # what a chunk begins with
 
     def encode(self, row: Row) -> Sample:
-        """Ids without the token that starts a text, and pictures; ValueError with a short reason when it can't be coded."""
+        """Ids without a text's start, and pictures; ValueError with a short reason when a row can't be coded."""
 
     def decode(self, ids: list[int]) -> str:
         """The text of token ids, special tokens by their names."""

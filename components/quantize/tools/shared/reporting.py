@@ -32,7 +32,7 @@ class Reporter:
         self._lines = lines
         self._last_s = 0.0
         self._started_s = time.monotonic()
-        self.phase, self.step, self.steps = "Starting", 0, 0
+        self.phase, self.step, self.steps, self._first = "Starting", 0, 0, 0
 
     @classmethod
     def take_standard_output(cls) -> Reporter:
@@ -44,8 +44,13 @@ class Reporter:
 
     def begin(self, phase: str, steps: int = 0, message: str = "") -> None:
         """A new phase of so many steps (layers, blocks, samples); 0 = not known."""
-        self.phase, self.step, self.steps = phase, 0, steps
+        self.phase, self.step, self.steps, self._first = phase, 0, steps, 0
         self._started_s = time.monotonic()
+        self.say(message)
+
+    def resume(self, step: int, message: str) -> None:
+        """So many steps were finished by an earlier run; they say nothing about this one's speed."""
+        self.step = self._first = step
         self.say(message)
 
     def done(self, step: int, message: str = "", loss: float | None = None) -> None:
@@ -83,9 +88,10 @@ class Reporter:
                 self.say(f"{message}: {index + 1} of {total}")
 
     def _remaining_s(self) -> float | None:
-        if not self.step or not self.steps:
+        done = self.step - self._first
+        if not done or not self.steps:
             return None
-        return (time.monotonic() - self._started_s) / self.step * (self.steps - self.step)
+        return (time.monotonic() - self._started_s) / done * (self.steps - self.step)
 
 
 def peak_memory_bytes() -> int:
