@@ -68,7 +68,7 @@ def run(name: str, service: QuantizeService, state_dir: Path) -> str:
     result: dict[str, Any] = dict(ended.result)
     check = result["check"]
     kl, floor = check["mean_kl_base_to_candidate_nats"], check["noise_floor_nats"]
-    measured = f"{kl:.5f} | {floor:.6f}" if kl is not None else f"- | {check['kl_missing']}"
+    measured = f"{kl:.2e} | {floor:.2e}" if kl is not None else f"- | {check['kl_missing']}"
     emulated = " (emulated)" if result["emulated"] else ""
     estimate = f"{plan.time_estimate_s:.0f} s" if plan.time_estimate_s else "-"
     return (
@@ -86,18 +86,8 @@ def main() -> None:
     options = parser.parse_args()
     state_dir = (options.state_dir or Path(tempfile.mkdtemp(prefix="matrix-"))).resolve()
     service = service_for(state_dir)
-    columns = [
-        "run",
-        "time",
-        "estimate",
-        "before",
-        "after",
-        "bits_per_quantized_weight",
-        "sight",
-        "mean_kl_nats",
-        "floor_nats",
-        "answer",
-    ]
+    columns = ("run", "time", "estimate", "before", "after", "bits_per_quantized_weight", "sight", "mean_kl_nats",
+               "floor_nats", "answer")  # fmt: skip
     print(f"{state_dir}\n| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
     for name in options.names or RUNS:
         print(run(name, service, state_dir), flush=True)

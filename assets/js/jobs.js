@@ -4,14 +4,19 @@
   "use strict";
   const d = window.diptych;
   const { el, fill, setText } = d;
-  const NAMES = { cancel: "Cancel", retry: "Retry", up: "Move up", down: "Move down" };
+  const NAMES = { cancel: "Cancel", retry: "Retry", duplicate: "Duplicate", up: "Move up", down: "Move down" };
   const POLL_MS = 1500;
 
   window.diptych.jobs = function (element, props, trigger, watch) {
     const folds = new Map();
     let value = { jobs: [] }, shown = "";
     element.setAttribute("aria-live", "off");
-    d.bind(props, watch, (next) => { value = next; draw(); });
+    let wanted = ""; // which duplicate the form shall be filled with
+    d.bind(props, watch, (next) => {
+      value = next;
+      if (next.wish && next.wish.key === wanted) { wanted = ""; d.fillQuantizeForm(next.wish); }
+      draw();
+    });
     // While something runs or waits and the tab is in sight, ask for news; what has ended does not change.
     setInterval(() => {
       const busy = (value.jobs || []).some((job) => job.is_running || job.state === "PENDING");
@@ -47,11 +52,15 @@
       return [
         job.engine ? button("Compare", () => d.openEngine(job.engine), `${job.id}.compare`, "dt-primary") : null,
         job.actions.filter((a) => NAMES[a]).map((action) => act(NAMES[action], { action, job: job.id }, `${job.id}.${action}`)),
-        job.actions.includes("duplicate") && job.wish ? button("Duplicate", () => d.fillQuantizeForm(job.wish), `${job.id}.duplicate`) : null,
-        value.may_control && job.state !== "PENDING" ? button("Log", () => showLog(job), `${job.id}.log`) : null];
+                value.may_control && job.state !== "PENDING" ? button("Log", () => showLog(job), `${job.id}.log`) : null];
     }
     function act(label, what, focus) {
-      const node = button(label, () => { node.disabled = true; trigger("act", what); }, focus);
+      const node = button(label, () => {
+        node.disabled = true;
+        shown = ""; // the answer draws the list anew, whether it changed or not
+        if (what.action === "duplicate") wanted = what.key = d.randomKey();
+        trigger("act", what);
+      }, focus);
       return node;
     }
     function button(label, action, focus, kind) { return el("button", { class: `dt-btn dt-small ${kind || ""}`, type: "button", onclick: action, "data-focus": focus }, label); }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -23,8 +24,15 @@ _STAMP = ".installed-requirements"
 _LAST_LINES = 6
 
 
+def environments_root(repository: Path, state_dir: Path) -> Path:
+    """Where tools' environments lie: ``.envs`` of the repository, or the state folder where that can't be written."""
+    root = repository / ".envs"
+    writable = os.access(root if root.exists() else repository, os.W_OK)
+    return root if writable else state_dir / "envs"
+
+
 class ToolEnvironment:
-    """The environment of one tool below ``root`` (``.envs`` of the repository)."""
+    """The environment of one tool below ``root``; see ``environments_root``."""
 
     def __init__(self, root: Path, tool: Tool) -> None:
         self.folder = root / tool

@@ -226,7 +226,8 @@ def preview_view(preview: Mapping[str, Any] | None) -> dict[str, Any]:
     facts = [
         [
             "Samples",
-            f"{preview['samples']} of {preview['samples_asked']} asked for, {preview['samples_with_pictures']} with pictures",
+            f"{preview['samples']} of {preview['samples_asked']} asked for, "
+            f"{preview['samples_with_pictures']} with pictures",
         ],
         ["Tokens", f"{tokens['all']:,} in all, {tokens['shortest']:,} to {tokens['longest']:,} a sample"],
         ["Tokenizer", str(preview["tokenizer"])],

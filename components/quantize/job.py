@@ -25,7 +25,7 @@ from components.jobs.records import JobEvent, JobFolder
 from components.profiles.schema import FolderSource, ModelProfile, ServeSettings
 from components.quantize.candidates import RESULT_KEY, MadeCandidate
 from components.quantize.check import CheckReport, Machine, check
-from components.quantize.environment import ToolEnvironment
+from components.quantize.environment import ToolEnvironment, environments_root
 from components.quantize.folders import tensors_of, write_hugging_face_folder, write_served_folder
 from components.quantize.machine import this_device
 from components.quantize.plan_records import JobSpec
@@ -74,7 +74,7 @@ class Driver:
         self._folder.append_event(JobEvent(phase=phase, message=message))
 
     def _environment(self) -> Path:
-        environment = ToolEnvironment(self._repository / ".envs", self._recipe.tool)
+        environment = ToolEnvironment(environments_root(self._repository, self._state_dir), self._recipe.tool)
         self._say("Environment", "Looking at the tool's environment")
         python = environment.ensure(self._env, lambda text: self._say("Environment", text))
         packages = "\n".join(environment.freeze(self._env)) + "\n"

@@ -28,7 +28,7 @@ from components.profiles.recipe import RecipeProfile
 from components.profiles.schema import HardwareProfile
 from components.profiles.strict_yaml import parse
 from components.quantize.calibration_plan import CalibrationPlan, Export, plan_calibration, with_defaults_for
-from components.quantize.environment import ToolEnvironment
+from components.quantize.environment import ToolEnvironment, environments_root
 from components.quantize.folders import tensors_of
 from components.quantize.job import tool_spec
 from components.quantize.machine import cpu_flops_per_s, this_device
@@ -85,6 +85,7 @@ class QuantizeService:
         export: Export | None = None, ask_hub: Callable[[str, str | None], HubFacts | None] = hub_facts,
     ) -> None:  # fmt: skip
         self._catalog, self._preparer, self._queue, self._settings = catalog, preparer, queue, settings
+        self._environments = environments_root(settings.repository, settings.state_dir)
         self._export, self._ask_hub = export, cache(lambda repo_id: ask_hub(repo_id, settings.hub_token))
 
     def recipes(self) -> tuple[RecipeProfile, ...]:
@@ -123,7 +124,7 @@ class QuantizeService:
             needs=needs_of(work, on_gpu=device == "cuda", emulate=emulate) if work else _NOTHING,
             calibration=wish.calibration, note=wish.note, hub=self._hub(wish.target),
             published_licence=wish.figures.get("licence"), hardware=wish.hardware, on_gpu=device == "cuda",
-            environment=ToolEnvironment(self._settings.repository / ".envs", wish.recipe.tool),
+            environment=ToolEnvironment(self._environments, wish.recipe.tool),
             state_dir=self._settings.state_dir, preview=preview,
         )  # fmt: skip
         findings = preflight(facts)

@@ -95,12 +95,10 @@ class _Board:
 
     def now(self, request: gr.Request) -> dict[str, Any]:
         """The list as this caller may see it."""
-        jobs, recipes = self._jobs, self._quantize.recipes()
-        pairs = {pair.id for pair in self._catalog.pairs}
+        jobs = self._jobs
         return board_view(
             jobs.views(), datetime.now(UTC), may_control=self._access.may_control(request),
             files=lambda job: jobs.files(job.id), known_engines={entry.engine_id for entry in self._catalog.entries()},
-            wish_of=lambda job: wish_of(job.spec, recipes, pairs),
         )  # fmt: skip
 
     async def show(self, request: gr.Request) -> dict[str, Any]:
@@ -112,14 +110,23 @@ class _Board:
         return await self.show(request)
 
     async def act(self, event: gr.EventData, request: gr.Request) -> dict[str, Any]:
-        """Cancel, retry, move a job; stop an engine that is in its way."""
+        """Cancel, retry, move a job, fill the form with it; stop an engine that is in its way."""
         data = event._data or {}  # noqa: SLF001
+        further: dict[str, Any] = {}
         try:
             self._access.check_jobs(request)
-            await self._act(str(data.get("action")), str(data.get("job")), str(data.get("engine")))
+            if data.get("action") == "duplicate":
+                wish = await asyncio.to_thread(self._wish, str(data.get("job")))
+                further = {"wish": {**wish, "key": str(data.get("key"))}}
+            else:
+                await self._act(str(data.get("action")), str(data.get("job")), str(data.get("engine")))
         except AppError as exc:
             warn(exc)
-        return await self.show(request)
+        return {**await self.show(request), **further}
+
+    def _wish(self, job_id: str) -> dict[str, Any]:
+        pairs = {pair.id for pair in self._catalog.pairs}
+        return wish_of(self._jobs.queue.get(job_id).spec, self._quantize.recipes(), pairs)
 
     async def _act(self, action: str, job_id: str, engine_id: str) -> None:
         jobs = self._jobs
@@ -132,7 +139,9 @@ class _Board:
         elif action == "down":
             await asyncio.to_thread(jobs.move, job_id, "down")
         else:
-            raise InputError(f"{action!r} is no action.", "Accepted: cancel, retry, up, down, stop.", field="action")
+            raise InputError(
+                f"{action!r} is no action.", "Accepted: cancel, retry, duplicate, up, down, stop.", field="action"
+            )
 
 
 def add_quantize_api(quantize: QuantizeService, access: Access) -> None:

@@ -36,7 +36,6 @@ def view(name: str, state: JobState, **changes: Any) -> JobView:
 def board(*views: JobView, may_control: bool = True, engines: tuple[str, ...] = ()) -> list[dict[str, Any]]:
     shown = board_view(
         views, NOW, may_control=may_control, files=lambda _: ["log.txt"], known_engines=engines,
-        wish_of=lambda job: {"model": job.id},
     )  # fmt: skip
     return list(shown["jobs"])
 
@@ -51,15 +50,15 @@ def test_only_what_may_be_done_is_offered() -> None:
     ]  # fmt: skip
 
 
-def test_a_visitor_sees_states_and_no_files_actions_or_specs() -> None:
+def test_a_visitor_sees_states_and_no_files_or_actions() -> None:
     waits = view("a", JobState.PENDING, waiting="Waits for memory.", stoppable=("embedded/base",))
     for row in board(waits, view("b", JobState.FAILED, failure_reason="No."), may_control=False):
-        assert (row["actions"], row["files"], row["stops"], row["wish"]) == ([], [], [], None)
-
-
-def test_what_can_be_duplicated_has_ended() -> None:
-    rows = board(view("a", JobState.RUNNING), view("b", JobState.FAILED))
-    assert [row["wish"] for row in rows] == [None, {"model": "b"}]
+        assert (row["actions"], row["files"], row["stops"]) == ([], [], [])
+    failed = view("c", JobState.FAILED, failure_reason="A line of /home/owner/log.", result=None)
+    assert board(failed, may_control=False)[0]["message"] == "Failed."
+    assert board(view("d", JobState.SUCCEEDED, result=RESULT), may_control=False)[0]["summary"] == []
+    told = job_api_view(failed, ["a line"], may_control=False)
+    assert (told["message"], told["log_tail"], told["result"], told["failure_reason"]) == ("Failed.", [], None, None)
 
 
 def test_compare_is_offered_when_the_engine_is_there() -> None:

@@ -43,8 +43,8 @@ class Progress(logging.Handler):
         elif text.startswith("start to cache block inputs"):
             self._reporter.say("Computing the inputs of the blocks")
         elif "resuming after" in text:
-            self._reporter.step = int(text.partition("resuming after ")[2].split("/")[0])
-            self._reporter.say(f"Going on after block {self._reporter.step} of {self._blocks}")
+            done_before = int(text.partition("resuming after ")[2].split("/")[0])
+            self._reporter.resume(done_before, f"Going on after block {done_before} of {self._blocks}")
 
 
 def quantize(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
