@@ -17,6 +17,7 @@ import orjson
 from pydantic import JsonValue
 
 from components.benchmark.accuracy import ComparedItems, Judged, add_accuracy, ask_all
+from components.benchmark.environment import environment
 from components.benchmark.load import LoadMaker
 from components.benchmark.quality import QualityRun
 from components.benchmark.quality_records import add_generation, add_quality
@@ -53,7 +54,7 @@ class Driver:
     def __init__(self, folder: JobFolder) -> None:
         self._folder = folder
         self._spec = BenchmarkSpec.model_validate_json(orjson.dumps(folder.read_spec()))
-        self._recorder = Recorder(folder.path.name)
+        self._recorder = Recorder(folder.path.name, environment(self._spec.device))
         self._work = Path(self._spec.state_dir) / "benchmark" / "work" / self._spec.work_key
         self._started_s = time.monotonic()
         self._base_answers: list[Judged] | None = None

@@ -12,8 +12,9 @@ from components.core.statistics import Interval
 class Recorder:
     """Collects the figures of one job."""
 
-    def __init__(self, job_id: str) -> None:
-        self._job_id, self._records = job_id, list[BenchmarkRecord]()
+    def __init__(self, job_id: str, environment: dict[str, Any] | None = None) -> None:
+        self._job_id, self._environment = job_id, environment or {}
+        self._records = list[BenchmarkRecord]()
         self._now = datetime.now(UTC)
 
     @property
@@ -28,6 +29,7 @@ class Recorder:
         if isinstance(value, Interval):
             fields = {"low": value.low, "high": value.high, **fields}
             value = value.value
+        fields["details"] = {**self._environment, **fields.get("details", {})}
         record = BenchmarkRecord(
             id=f"{self._job_id}-{len(self._records):04d}", source="measured", suite=suite, model=model, task=task,
             metric=metric, value=value, job_id=self._job_id, created_at=self._now, **fields,

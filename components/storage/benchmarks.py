@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
@@ -57,8 +58,12 @@ class BenchmarkRepository:
             if value is not None:
                 wanted = wanted.where(column == value)
         wanted = wanted.order_by(BenchmarkRow.created_at, BenchmarkRow.id)
-        found = self._database.read(lambda session: session.scalars(wanted).all())
-        return [BenchmarkRecord.model_validate(document) for document in found]
+
+        def read(session: Session) -> list[BenchmarkRecord]:
+            documents: list[dict[str, Any]] = list(session.scalars(wanted))
+            return [BenchmarkRecord.model_validate(document) for document in documents]
+
+        return self._database.read(read)
 
     def has_job(self, job_id: str) -> bool:
         """Whether a job's figures are here."""
