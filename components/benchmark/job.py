@@ -7,6 +7,7 @@ folder until the whole job has succeeded, so that a retry goes on from there.
 from __future__ import annotations
 
 import asyncio
+import logging
 import shutil
 import sys
 import time
@@ -36,6 +37,7 @@ from components.profiles.schema import ModelProfile
 
 RECORDS = "records.json"
 _WORDS_FOR_LOAD = 400_000  # characters
+_PAUSE_S = 0.3  # between two events: a page asks every second or so
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class Driver:
         self._recorder = Recorder(folder.path.name, environment(self._spec.device))
         self._work = Path(self._spec.state_dir) / "benchmark" / "work" / self._spec.work_key
         self._started_s = time.monotonic()
+        self._told_s = 0.0
         self._base_answers: list[Judged] | None = None
 
     def run(self) -> dict[str, JsonValue]:
@@ -168,6 +171,10 @@ class Driver:
         return LoadMaker(words, len(words) / max(1, len(tokenizer.encode(words))))
 
     def _tell(self, phase: str, step: int, steps: int, message: str, remaining_s: float | None) -> None:
+        now_s = time.monotonic()
+        if now_s - self._told_s < _PAUSE_S and step < steps:
+            return
+        self._told_s = now_s
         remaining = None if remaining_s is None or len(self._spec.runs) > 1 else remaining_s
         self._folder.append_event(JobEvent(phase=phase, step=step, steps=steps, message=message, remaining_s=remaining))
 
@@ -176,4 +183,6 @@ class Driver:
 
 
 if __name__ == "__main__":
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # else a line for every request
+    logging.getLogger("mistral_common").setLevel(logging.WARNING)
     sys.exit(run_driver(sys.argv[1:], lambda folder: Driver(folder).run()))
