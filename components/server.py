@@ -115,8 +115,8 @@ def _benchmarks(services: Services, access: Access) -> Refresh:
         return {**shown, "empty": "No benchmark has run yet."}
 
     return create_benchmark_tab(
-        benchmarks=services.benchmarks, jobs=services.jobs, catalog=services.catalog, card_of=card_of,
-        board_of=board_of, limits=load_verdict_profile(services.settings.profiles_dir).limits,
+        benchmarks=services.benchmarks, jobs=services.jobs, catalog=services.catalog, hub=services.hub,
+        card_of=card_of, board_of=board_of, limits=load_verdict_profile(services.settings.profiles_dir).limits,
         default=services.pair.engine_id(candidates[0]) if candidates else "", access=access,
     )  # fmt: skip
 

@@ -16,6 +16,7 @@ from components.benchmark.verdict import Limit
 from components.benchmark.view_model import form_view, results_view
 from components.core.errors import AppError, InputError
 from components.engines.catalog import Catalog
+from components.engines.supervisor import EngineHub
 from components.jobs.service import JobService, JobView
 from components.ui.access import Access
 from components.ui.messages import warn
@@ -28,8 +29,8 @@ BoardOf = Callable[[Sequence[JobView], datetime, bool], dict[str, Any]]
 
 
 def create_benchmark_tab(
-    *, benchmarks: BenchmarkService, jobs: JobService, catalog: Catalog, card_of: CardOf, board_of: BoardOf,
-    limits: tuple[Limit, ...], default: str, access: Access,
+    *, benchmarks: BenchmarkService, jobs: JobService, catalog: Catalog, hub: EngineHub, card_of: CardOf,
+    board_of: BoardOf, limits: tuple[Limit, ...], default: str, access: Access,
 ) -> Refresh:  # fmt: skip
     """Build the tab inside the current Blocks context.
 
@@ -39,7 +40,7 @@ def create_benchmark_tab(
         default: the candidate chosen first.
     """
 
-    hands = _Handlers(benchmarks, jobs, catalog, card_of, board_of, limits, default, access)
+    hands = _Handlers(benchmarks, jobs, catalog, hub, board_of, limits, default, access)
 
     def card(data: Any) -> dict[str, Any]:
         """The card of a candidate, for the sheet that shows it."""
@@ -70,11 +71,11 @@ class _Handlers:
     """What the tab's events do."""
 
     def __init__(
-        self, benchmarks: BenchmarkService, jobs: JobService, catalog: Catalog, card_of: CardOf, board_of: BoardOf,
+        self, benchmarks: BenchmarkService, jobs: JobService, catalog: Catalog, hub: EngineHub, board_of: BoardOf,
         limits: tuple[Limit, ...], default: str, access: Access,
     ) -> None:  # fmt: skip
         self._benchmarks, self._jobs, self._catalog, self._access = benchmarks, jobs, catalog, access
-        self._card_of, self._board_of, self._limits, self._default = card_of, board_of, limits, default
+        self._hub, self._board_of, self._limits, self._default = hub, board_of, limits, default
 
     def form(self, request: gr.Request | None) -> dict[str, Any]:
         """What can be chosen."""
@@ -105,11 +106,14 @@ class _Handlers:
         return value, await self.poll(request)
 
     async def act(self, event: gr.EventData, request: gr.Request) -> dict[str, Any]:
-        """Cancel, retry, move a job."""
+        """Cancel, retry, move a job; stop an engine that is in its way."""
         data = event._data or {}  # noqa: SLF001
         try:
             self._access.check_jobs(request)
-            await asyncio.to_thread(_act, self._jobs, str(data.get("action")), str(data.get("job")))
+            if data.get("action") == "stop":
+                await self._hub.stop(self._catalog.find(str(data.get("engine"))).engine_id)
+            else:
+                await asyncio.to_thread(_act, self._jobs, str(data.get("action")), str(data.get("job")))
         except AppError as exc:
             warn(exc)
         return await self.poll(request)
@@ -137,4 +141,4 @@ def _act(jobs: JobService, action: str, job_id: str) -> None:
     elif action in ("up", "down"):
         jobs.move(job_id, "up" if action == "up" else "down")
     else:
-        raise InputError(f"{action!r} is no action.", "Accepted: cancel, retry, up, down.", field="action")
+        raise InputError(f"{action!r} is no action.", "Accepted: cancel, retry, up, down, stop.", field="action")
