@@ -36,9 +36,10 @@ def catalog_of(options: argparse.Namespace) -> tuple[Catalog, str]:
     catalog = Catalog([pair])
     if options.candidate_folder is None:
         return catalog, f"{pair.id}/{options.candidate or pair.candidates[0].id}"
+    folder: Path = options.candidate_folder.resolve()
     model = ModelProfile(
-        id="named-folder", role="candidate", label=options.candidate_folder.name[:80] or "folder", scheme=options.scheme,
-        source=FolderSource(kind="folder", folder=str(options.candidate_folder.resolve())),
+        id="named-folder", role="candidate", label=folder.name[:80], scheme=options.scheme,
+        source=FolderSource(kind="folder", folder=str(folder)),
         description="A folder named on the command line.", prepare="image-limit" if pair.vision else "none",
     )  # fmt: skip
     return catalog, catalog.add(pair, model).engine_id

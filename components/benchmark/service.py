@@ -80,7 +80,7 @@ class BenchmarkService:
             hint = f"Accepted: {', '.join(SUITE_CHOICES)}."
             raise InputError(f"There is no suite {str(suite)[:40]!r}.", hint, field="suite")
         pair, candidates = self._models(spec.get("models"))
-        overrides = check_overrides(spec.get("overrides") or {})
+        overrides = check_overrides({} if spec.get("overrides") is None else spec["overrides"])
         settings = settings_of(overrides, pair, self._settings.repository, self._settings.device)
         if suite == "accuracy" and settings.accuracy.file is None:
             raise InputError(

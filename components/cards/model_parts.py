@@ -182,11 +182,11 @@ def write_licence(writer: CardWriter, facts: CardFacts) -> None:
     """Licence of the base, and how to cite."""
     writer.heading("License")
     if facts.licence:
-        writer.write(f"This quantization follows the base model's licence: {text(facts.licence)}.")
+        writer.write(f"This quantization follows the base model's licence: {writer.fact(facts.licence, 'the base')}.")
     else:
         writer.write("The base model's licence is not known here; read it before you publish.")
         writer.lacks("Licence of the base")
     writer.heading("Citation")
     key = facts.engine_id.replace("/", "-")
-    title = f"{facts.pair.title}, {facts.model.label}".replace("{", "(").replace("}", ")")
+    title = " ".join(f"{facts.pair.title}, {facts.model.label}".split()).replace("{", "(").replace("}", ")")
     writer.write(fence(f"@misc{{{key},\n  title = {{{title}}},\n  note = {{Quantized from {facts.base_name}}}\n}}"))

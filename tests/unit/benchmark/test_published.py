@@ -40,7 +40,9 @@ def test_the_known_wrong_cells_are_found_and_no_others(records: list[BenchmarkRe
 
 def test_recomputed_values_are_those_of_the_file(records: list[BenchmarkRecord]) -> None:
     by = {(r.model.split("/")[-1], r.task, r.metric): r for r in records}
-    bad = by["Pixtral-Large-Instruct-2411-hf-quantized.w4a16", "visual_reasoning on H100x4, highest rate", "queries_per_usd"]
+    bad = by[
+        "Pixtral-Large-Instruct-2411-hf-quantized.w4a16", "visual_reasoning on H100x4, highest rate", "queries_per_usd"
+    ]
     assert bad.recomputed == pytest.approx(621, abs=1)
     ratios = [r.recomputed for r in records if r.metric == "cost_reduction_ratio"]
     wanted = (1.856, 2.525, 1.826, 1.874, 1.696, 1.476, 1.661, 1.480)

@@ -6,11 +6,21 @@ import numpy as np
 import pytest
 
 from components.benchmark.tables import COLUMNS, FIGURES, figures_of, kl_by_position, kl_histogram, to_table
-from components.core.divergence import delta_p, entropy_nats, jensen_shannon_nats, kl_nats, log_softmax, of_target, total_variation
+from components.core.divergence import (
+    delta_p,
+    entropy_nats,
+    jensen_shannon_nats,
+    kl_nats,
+    log_softmax,
+    of_target,
+    total_variation,
+)
 from components.engines.exact_scoring import ExactResult
 
 
-def scored(tokens: int = 40, ids: int = 64, noise: float = 0.3, seed: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray, ExactResult]:
+def scored(
+    tokens: int = 40, ids: int = 64, noise: float = 0.3, seed: int = 1
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, ExactResult]:
     rng = np.random.default_rng(seed)
     logits = rng.normal(0, 2.5, size=(tokens, ids))
     log_p, log_q = log_softmax(logits), log_softmax(logits + noise * rng.normal(size=(tokens, ids)))
@@ -58,7 +68,10 @@ def test_every_figure_against_its_definition() -> None:
 def test_the_top_20_bound_lies_below_the_exact_value_token_by_token() -> None:
     _, _, targets, result = scored(ids=512)
     table = to_table(result, targets.tolist())
-    bound, exact = table[:, COLUMNS.index("top20_lower_bound_nats")], table[:, COLUMNS.index("kl_base_to_candidate_nats")]
+    bound, exact = (
+        table[:, COLUMNS.index("top20_lower_bound_nats")],
+        table[:, COLUMNS.index("kl_base_to_candidate_nats")],
+    )
     assert (bound <= exact + 1e-12).all()
     assert (bound > 0).all()
 

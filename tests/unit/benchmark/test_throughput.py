@@ -23,7 +23,10 @@ def timing(ttft: float, e2el: float, tokens: int = 20) -> RequestTiming:
 
 def results(latency_ms: float) -> list[LoadResult]:
     request = timing(100.0, latency_ms)
-    return [LoadResult(2 * latency_ms / 1000, (request, request)), LoadResult(2 * latency_ms / 1000, (request, request))]
+    return [
+        LoadResult(2 * latency_ms / 1000, (request, request)),
+        LoadResult(2 * latency_ms / 1000, (request, request)),
+    ]
 
 
 def test_rates_latencies_and_failures() -> None:
@@ -37,7 +40,9 @@ def test_rates_latencies_and_failures() -> None:
     assert by["total_tokens_per_s"].value == 30.0
     assert by["median_ttft_ms"].value == 100.0
     assert by["median_tpot_ms"].value == pytest.approx(200 / 19)  # the first token is excluded
-    assert by["request_tokens_per_s" if "request_tokens_per_s" in by else "median_request_tokens_per_s"].value == pytest.approx(20 / 0.3)
+    assert by[
+        "request_tokens_per_s" if "request_tokens_per_s" in by else "median_request_tokens_per_s"
+    ].value == pytest.approx(20 / 0.3)
     assert by["prefill_tokens_per_s"].value == pytest.approx(100.0)
     assert all(record.base == "p/base" and record.scheme == "W4A16" for record in recorder.records)
 
@@ -56,5 +61,7 @@ def test_cost_follows_the_cards_formulas() -> None:
 
 def test_without_a_price_there_is_no_cost() -> None:
     recorder = Recorder("benchmark-1")
-    add_cost(recorder, {("p/base", "text", 1): results(10.0)}, SETTINGS, CostSettings(hardware="cpu"), "p/base", SCHEMES)
+    add_cost(
+        recorder, {("p/base", "text", 1): results(10.0)}, SETTINGS, CostSettings(hardware="cpu"), "p/base", SCHEMES
+    )
     assert recorder.records == ()
