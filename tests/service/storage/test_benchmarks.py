@@ -73,7 +73,9 @@ def job(job_id: str, state: JobState, kind: str = "benchmark") -> Job:
     return Job(id=job_id, kind=kind, title="t", fingerprint="f", spec={}, state=state, created_at=WHEN)
 
 
-def test_only_a_benchmark_that_succeeded_is_taken_in_and_only_once(records: BenchmarkRepository, tmp_path: Path) -> None:
+def test_only_a_benchmark_that_succeeded_is_taken_in_and_only_once(
+    records: BenchmarkRepository, tmp_path: Path
+) -> None:
     folder = JobFolder(tmp_path / "benchmark-1")
     folder.result.mkdir(parents=True)
     (folder.result / "records.json").write_bytes(RecordBatch(records=(record(),)).model_dump_json().encode())
