@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from components.compare.repeat import RepeatService
 from components.compare.scoring import ScoringService
 from components.compare.turns import TurnService
 from components.core.errors import AppError
@@ -26,6 +27,7 @@ from components.settings import REPOSITORY, Settings
 from components.storage.blobs import BlobStore
 from components.storage.database import Database
 from components.storage.images import ImageLimits, ImageStore
+from components.storage.repeats import RepeatRepository
 from components.storage.scores import ScoreRepository
 from components.storage.state_lock import StateLock
 from components.storage.traces import TraceRepository
@@ -42,6 +44,8 @@ class Services:
     turns: TurnService
     scoring: ScoringService
     scores: ScoreRepository
+    repeating: RepeatService
+    repeats: RepeatRepository
     traces: TraceRepository
     images: ImageStore
     database: Database
@@ -100,9 +104,12 @@ def build_services(settings: Settings) -> Services:
         catalog=catalog, hub=hub, traces=traces, scores=scores, data_url=turns.data_url,
         exact=exact, now=_utc_now,
     )  # fmt: skip
+    repeats = RepeatRepository(database)
+    repeats.recover()
+    repeating = RepeatService(turns=turns, catalog=catalog, hub=hub, repeats=repeats, now=_utc_now)
     return Services(
         settings=settings, pair=pair, catalog=catalog, hub=hub, turns=turns, scoring=scoring, scores=scores,
-        traces=traces, images=images,
+        repeating=repeating, repeats=repeats, traces=traces, images=images,
         database=database, lock=lock, profile_errors=tuple(errors),
     )  # fmt: skip
 
