@@ -17,9 +17,9 @@
     const form = el("form", { class: "dt-repeat-form", novalidate: true }, count.box, hot.box, seed.box, go, stop);
     const earlier = el("select", { class: "dt-mode", "aria-label": "Which repeat" });
     const head = el("header", {}, el("h3", {}, "Repeat"), form, earlier);
-    const greedy = el("p", { class: "dt-soft" }, GREEDY, el("button", { type: "button", class: "dt-link", onclick: () => { hot.input.value = WARM; say(); hot.input.focus(); } }, `Use ${WARM}`));
+    const greedy = el("p", { class: "dt-soft" }, GREEDY, el("button", { type: "button", class: "dt-link dt-underlined", onclick: () => { hot.input.value = WARM; say(); hot.input.focus(); } }, `Use ${WARM}`));
     const trouble = el("p", { class: "dt-bad", role: "alert" });
-    const status = el("p", { class: "dt-soft", role: "status" }), bar = el("progress", { max: 1, "aria-label": "Samples that ended" });
+    const status = el("p", { class: "dt-soft", role: "status" }), bar = el("progress", { max: 1, "aria-label": "How far it is" });
     const body = el("div", {});
 
     form.addEventListener("submit", (event) => {
@@ -66,6 +66,7 @@
       setText(trouble, value.state === "refused" ? `${value.message} ${value.hint || ""}` : "");
       if (value.runs) { me.runs = value.runs; me.mine = false; }
       if (value.state === "refused") me.mine = false; else me.run = value.run || null;
+      if (value.runs && me.run) prefill(me.run.asked); // what is shown and what the fields say belong together
       if (running() && !me.mine) setTimeout(() => { if (running() && !me.mine && me.turn === value.turn) trigger("look", { turn: me.turn, repeat: me.run.id }); }, 2000);
       draw();
     });
@@ -74,10 +75,13 @@
     function begin(value) {
       Object.assign(me, { turn: value.turn, run: null, runs: [], mine: false, asked: value.asked || {} });
       count.input.max = value.most;
-      count.input.value = value.usual;
-      hot.input.value = me.asked.temperature ?? "";
-      seed.input.value = me.asked.seed ?? "";
+      prefill({ n: value.usual, ...me.asked });
       fill(element, head, greedy, trouble, status, bar, body);
+    }
+    function prefill(asked) {
+      count.input.value = asked.n;
+      hot.input.value = asked.temperature ?? "";
+      seed.input.value = asked.seed ?? "";
     }
     function say() {
       const temperature = given(hot) ?? me.asked.temperature;

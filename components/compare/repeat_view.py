@@ -145,7 +145,7 @@ def _failure_words(column: RepeatColumn) -> list[str]:
 _VERDICT_WORDS: dict[Verdict, str] = {
     "beyond": "differs from the base beyond the base's own variation.",
     "within": "is not shown to differ beyond the base's own variation.",
-    "too_few": "can't be told from the base's own variation with so few samples.",
+    "undecidable": "can't be told from the base's own variation: too few samples, or the base varies too much.",
 }
 
 
@@ -155,14 +155,14 @@ def _rates(repeat: Repeat) -> list[dict[str, Any]]:
     own = None if base is None else self_disagreement(base.samples)
     if base is None or own is None:
         return []
-    found = [_rate("base", f"{base.label.model}, two seeds", own, "differ", "")]
+    found = [_rate("base", f"{base.label.model} against itself", own, "two seeds differ in", "")]
     for column in repeat.candidates:
         flips = flip_rate(base.samples, column.samples)
         if flips is not None:
             judged = verdict(flips, own)
             words = f"{column.label.model} {_VERDICT_WORDS[judged]}" if judged else ""
-            said = f"flips {flips.flipped} of {flips.pairs} seeds,"
-            found.append(_rate("candidate", f"{column.label.model}, same seed", flips.rate, said, words))
+            said = f"{flips.flipped} of {flips.pairs} seeds flip,"
+            found.append(_rate("candidate", f"{column.label.model} against the base", flips.rate, said, words))
     return found
 
 
@@ -214,11 +214,18 @@ def page_view(repeat: Repeat, waiting: str = "") -> dict[str, Any]:
         "done": sum(len(column.samples) for column in repeat.columns),
         "wanted": repeat.count * len(repeat.columns),
         "waiting": waiting,
+        "asked": {"n": repeat.count, "temperature": common_temperature(repeat), "seed": repeat.first_seed},
         "columns": [_page_column(column, repeat.count) for column in repeat.columns],
         "rates": _rates(repeat),
         "notes": notes(repeat),
     }
     return {key: json_value(value) for key, value in view.items()}
+
+
+def common_temperature(repeat: Repeat) -> float | None:
+    """The temperature of all columns; None where they had different ones."""
+    hot = {column.sampling.temperature for column in repeat.columns}
+    return hot.pop() if len(hot) == 1 else None
 
 
 def run_title(repeat: Repeat) -> str:
@@ -233,7 +240,7 @@ def _page_column(column: RepeatColumn, wanted: int) -> dict[str, Any]:
     facts = [f"{len(column.answers)} of {wanted} answers"]
     facts += [f"{len(column.failures)} failed"] if column.failures else []
     facts += [f"{len(answers)} different"] if answers else []
-    facts += [f"{_percent(share)} the most frequent"] if share is not None else []
+    facts += [f"most frequent {_percent(share)}"] if share is not None else []
     return {
         "role": column.label.role,
         "model": column.label.model,

@@ -22,7 +22,7 @@ from components.core.traces import ColumnLabel, RecordId, UtcDatetime
 
 FEWEST, MOST = 2, 64  # samples per column
 REPEAT_SCHEMA_VERSION = 1
-Verdict = Literal["beyond", "within", "too_few"]
+Verdict = Literal["beyond", "within", "undecidable"]
 
 
 class Sample(Record):
@@ -174,11 +174,11 @@ def _by_seed(samples: Sequence[Sample]) -> dict[int, str]:
 def verdict(flips: Flips | None, own: Interval | None) -> Verdict | None:
     """Whether the flips go beyond the base's own variation; None where either is not known.
 
-    ``beyond`` only where the two intervals do not meet, the flips' above: a cautious rule. ``too_few`` where they would
-    meet even if every pair had flipped, so that nothing could have been shown.
+    ``beyond`` only where the two intervals do not meet, the flips' above: a cautious rule. ``undecidable`` where they
+    would meet even if every pair had flipped: there are too few samples, or the base varies too much.
     """
     if flips is None or own is None:
         return None
     if flips.rate.low > own.high:
         return "beyond"
-    return "within" if wilson(1.0, flips.pairs).low > own.high else "too_few"
+    return "within" if wilson(1.0, flips.pairs).low > own.high else "undecidable"

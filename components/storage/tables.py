@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, CheckConstraint, ForeignKey, MetaData, String, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, CheckConstraint, Double, ForeignKey, MetaData, String, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from components.core.states import Outcome, RepeatState
@@ -140,7 +140,7 @@ class RepeatSampleRow(Base):
     finish_reason: Mapped[str | None] = mapped_column(ExactText)
     error: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     output_tokens: Mapped[int | None]
-    e2el_ms: Mapped[float | None]
+    e2el_ms: Mapped[float | None] = mapped_column(Double)
 
 
 class CanonicalImageRow(Base):

@@ -40,7 +40,7 @@ def upgrade() -> None:
         sa.Column("finish_reason", sa.Text(), nullable=True),
         sa.Column("error", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("output_tokens", sa.Integer(), nullable=True),
-        sa.Column("e2el_ms", sa.Float(), nullable=True),
+        sa.Column("e2el_ms", sa.Double(), nullable=True),
         sa.PrimaryKeyConstraint("repeat_id", "position", "seed", name="pk_repeat_samples"),
         sa.ForeignKeyConstraint(["repeat_id"], ["repeats.id"], name="fk_repeat_samples_repeat_id"),
     )
