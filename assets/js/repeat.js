@@ -125,12 +125,12 @@
         text(answer));
     }
     function text(answer) {
-      const calls = answer.tool_calls.map((call) => el("code", {}, d.visible(`${call.name}(${call.arguments})`)));
+      const calls = answer.calls.map((call) => el("code", {}, d.visible(call)));
       const whole = answer.text.trim(), line = whole.replace(/\s+/g, " ");
       if (!whole) return el("div", {}, calls.length ? calls : el("span", { class: "dt-soft" }, "(no text)"));
       if (line.length <= SHORT) return el("div", {}, el("q", {}, d.visible(line)), calls);
       const cut = [...line].slice(0, SHORT - 20).join("");
-      return el("div", {}, el("details", {}, el("summary", {}, el("q", {}, d.visible(cut), "…")), el("pre", {}, lines(whole))), calls);
+      return el("div", {}, el("details", {}, el("summary", {}, el("q", {}, d.visible(cut), "…")), el("pre", {}, lines(whole), answer.cut ? el("span", { class: "dt-soft" }, " … (JSON and Markdown have the rest)") : "")), calls);
     }
     function lines(whole) { return whole.split("\n").flatMap((line, i) => [i ? "\n" : "", line ? d.visible(line) : ""]); }
 

@@ -73,6 +73,7 @@ class _Run:
     begun: Repeat
     columns: tuple[_Column, ...]
     work: list[asyncio.Task[None]] = field(default_factory=list)
+    keeping: list[asyncio.Task[None]] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     stopped: bool = False
 
@@ -200,6 +201,7 @@ class RepeatService:
         for task in run.work:
             task.cancel()
         await asyncio.gather(*run.work, return_exceptions=True)
+        await asyncio.gather(*run.keeping, return_exceptions=True)
         del self._runs[run.begun.id]
         ended = run.ended(self._now())
         await asyncio.to_thread(self._repeats.finish, ended)
@@ -227,10 +229,16 @@ class RepeatService:
             return
         seed = column.seeds.popleft()
         sample = await self._sample(run, column, seed)
-        await asyncio.to_thread(self._repeats.add_sample, run.begun.id, column.slot.position, sample)
-        column.samples.append(sample)
+        # Shielded: a sample that has ended is stored and counted, even if somebody stops the repeat in this moment.
+        kept = asyncio.create_task(self._keep(run, column, sample))
+        run.keeping.append(kept)
+        await asyncio.shield(kept)
         if sample.error is not None and sample.error.code in _ENDING and column.seeds:
             column.ended_early = f"{sample.error.message} {sample.error.hint}".strip()
+
+    async def _keep(self, run: _Run, column: _Column, sample: Sample) -> None:
+        await asyncio.to_thread(self._repeats.add_sample, run.begun.id, column.slot.position, sample)
+        column.samples.append(sample)
         run.changed.set()
 
     async def _sample(self, run: _Run, column: _Column, seed: int) -> Sample:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from components.core.repeats import (
+    DistinctAnswer,
     Repeat,
     RepeatColumn,
     Sample,
@@ -21,7 +22,7 @@ from components.core.statistics import Interval
 from components.core.trace_export import fenced, inline, json_value
 
 COMPARED_BY = "text without regard to white space, and tool calls"
-_SHOWN_ANSWERS = 64
+_PAGE_CHARACTERS = 4000  # of an answer; the exports have all of it
 _STATE_WORDS = {
     RepeatState.RUNNING: "still running",
     RepeatState.FINISHED: "finished",
@@ -246,5 +247,11 @@ def _page_column(column: RepeatColumn, wanted: int) -> dict[str, Any]:
         "model": column.label.model,
         "facts": facts,
         "answered": len(column.answers),
-        "answers": [{"count": found.count, **_said(found.example)} for found in answers[:_SHOWN_ANSWERS]],
+        "answers": [_page_answer(found) for found in answers],
     }
+
+
+def _page_answer(found: DistinctAnswer) -> dict[str, Any]:
+    text = found.example.text
+    calls = [f"{call.name}({call.arguments})"[:_PAGE_CHARACTERS] for call in found.example.tool_calls]
+    return {"count": found.count, "text": text[:_PAGE_CHARACTERS], "cut": len(text) > _PAGE_CHARACTERS, "calls": calls}

@@ -57,6 +57,13 @@ def test_the_page_gets_rates_that_stand_on_one_scale() -> None:
         assert 0 <= rate["low"] <= rate["value"] <= rate["high"] <= 1
 
 
+def test_long_answers_are_cut_on_the_page_only() -> None:
+    long = repeat(columns=(column(0, sample(5, "x" * 5000), sample(6, "short")),))
+    first, second = page_view(long)["columns"][0]["answers"]
+    assert (len(first["text"]), first["cut"], second["cut"]) == (4000, True, False)
+    assert len(repeat_to_dict(long)["columns"][0]["distinct"][0]["text"]) == 5000
+
+
 def test_without_a_base_there_are_no_rates() -> None:
     alone = repeat(columns=(column(1, sample(5, "x"), sample(6, "y")),))
     assert page_view(alone)["rates"] == []
