@@ -7,7 +7,7 @@
   const SHORT = 150; // characters of an answer before it is folded
   const FEW = 6; // different answers shown before the rest is folded
   const WARM = 0.7;
-  const GREEDY = "At temperature 0 a model always gives its likeliest answer, whatever the seed: repeats then show rounding in other batches only, not how sure the model is. ";
+  const GREEDY = "At temperature 0 a model takes its likeliest token at every step, whatever the seed: repeats then show rounding in other batches only, not how sure the model is. ";
 
   window.diptych.repeat = function (element, props, trigger, watch) {
     const me = { value: {}, run: null, runs: [], asked: {}, turn: "", key: "", made_us: 0, mine: false };
@@ -17,7 +17,8 @@
     const form = el("form", { class: "dt-repeat-form", novalidate: true }, count.box, hot.box, seed.box, go, stop);
     const earlier = el("select", { class: "dt-mode", "aria-label": "Which repeat" });
     const head = el("header", {}, el("h3", {}, "Repeat"), form, earlier);
-    const greedy = el("p", { class: "dt-soft" }, GREEDY, el("button", { type: "button", class: "dt-link dt-underlined", onclick: () => { hot.input.value = WARM; say(); hot.input.focus(); } }, `Use ${WARM}`));
+    const why = el("span", {}, GREEDY);
+    const greedy = el("p", { class: "dt-soft" }, why, el("button", { type: "button", class: "dt-link dt-underlined", onclick: () => { hot.input.value = WARM; say(); hot.input.focus(); } }, `Use ${WARM}`), " instead");
     const trouble = el("p", { class: "dt-bad", role: "alert" });
     const status = el("p", { class: "dt-soft", role: "status" }), bar = el("progress", { max: 1, "aria-label": "How far it is" });
     const body = el("div", {});
@@ -52,7 +53,7 @@
       const turns = d.turnsOfPage();
       element.classList.toggle("dt-stale", !!me.turn && !!turns.length && turns[turns.length - 1].id !== me.turn);
       const turn = latest();
-      if (!turn) { if (!turns.length && me.turn) { Object.assign(me, { turn: "", key: "", run: null }); fill(element); } return; }
+      if (!turn) { if (!turns.length && me.key) { Object.assign(me, { turn: "", key: "", run: null }); fill(element); } return; }
       if (turn.id === me.key) return;
       me.key = turn.id;
       trigger("look", { turn: turn.id });
@@ -86,7 +87,8 @@
     function say() {
       const temperature = given(hot) ?? me.asked.temperature;
       greedy.hidden = temperature !== 0;
-      setText(go, `Repeat ×${given(count) ?? 8}`);
+      why.hidden = me.run !== null && me.run.asked.temperature === 0; // it is said below the figures
+      setText(go, typeof given(count) === "number" ? `Repeat ×${given(count)}` : "Repeat");
     }
 
     function draw() {

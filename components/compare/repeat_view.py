@@ -31,8 +31,8 @@ _STATE_WORDS = {
     RepeatState.INTERRUPTED: "interrupted: Diptych ended meanwhile",
 }
 _GREEDY = (
-    "At temperature 0 every sample is the likeliest answer, whatever its seed: what varies here is rounding in other "
-    "batches, not the model's own variation."
+    "At temperature 0 a model takes its likeliest token at every step, whatever the seed: what varies here is rounding "
+    "in other batches, not the model's own variation."
 )
 
 
