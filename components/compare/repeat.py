@@ -19,7 +19,7 @@ from components.compare.repeat_request import RepeatWish
 from components.compare.stream_column import ColumnStream
 from components.compare.turns import TurnService, label_of
 from components.core.answers import Answer, Sampling
-from components.core.errors import EngineNotReadyError, InputError
+from components.core.errors import EngineError, EngineNotReadyError, InputError
 from components.core.repeats import Repeat, RepeatColumn, Sample
 from components.core.states import EngineState, RepeatState, Sight
 from components.core.traces import AnswerSlot, ColumnLabel
@@ -31,6 +31,7 @@ from components.storage.repeats import RepeatRepository
 AT_ONCE = 4  # requests per engine, of all repeats together: vLLM batches them, and people who ask still get their turn
 _HEARTBEAT_S = 1.0
 _FLUSH_S = 0.2
+_GRACE_S = 5.0
 # After one of these the next sample would fare no better.
 _ENDING = frozenset({"engine_died", "engine_not_ready", "engine_start", "request_refused", "stream_stalled", "input"})
 
@@ -220,12 +221,12 @@ class RepeatService:
             run.changed.set()
 
     async def _next(self, run: _Run, column: _Column) -> None:
-        if not column.seeds or column.ended_early is not None:
-            return
-        status = self._hub.status(column.slot.label.engine_id)
-        usable = status.ready or (status.sight is Sight.BLIND and not has_images(column.request))
-        if column.samples and not usable:  # at the beginning a loading engine is waited for; one that ended is not
+        # At the beginning a loading engine is waited for; one that has ended since then is not.
+        if column.samples and not await self._still_answers(column):
+            status = self._hub.status(column.slot.label.engine_id)
             column.ended_early = status.reason or status.message or f"The engine is {status.state.value}."
+            return
+        if not column.seeds or column.ended_early is not None:  # others have gone on meanwhile
             return
         seed = column.seeds.popleft()
         sample = await self._sample(run, column, seed)
@@ -235,6 +236,16 @@ class RepeatService:
         await asyncio.shield(kept)
         if sample.error is not None and sample.error.code in _ENDING and column.seeds:
             column.ended_early = f"{sample.error.message} {sample.error.hint}".strip()
+
+    async def _still_answers(self, column: _Column) -> bool:
+        """Whether the engine is ready; one that was found silent for a moment gets some seconds."""
+        engine_id = column.slot.label.engine_id
+        if self._hub.status(engine_id).sight is Sight.BLIND and not has_images(column.request):
+            return True  # its text is as good as before
+        with contextlib.suppress(EngineError):
+            await self._hub.wait_ready(engine_id, _GRACE_S)
+            return True
+        return False
 
     async def _keep(self, run: _Run, column: _Column, sample: Sample) -> None:
         await asyncio.to_thread(self._repeats.add_sample, run.begun.id, column.slot.position, sample)
