@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from components.compare.changed_pictures import PictureChanger
+from components.compare.eyes import EyesService
 from components.compare.repeat import RepeatService
 from components.compare.scoring import ScoringService
 from components.compare.turns import TurnService
@@ -27,6 +29,7 @@ from components.settings import REPOSITORY, Settings
 from components.storage.blobs import BlobStore
 from components.storage.database import Database
 from components.storage.images import ImageLimits, ImageStore
+from components.storage.reliances import RelianceRepository
 from components.storage.repeats import RepeatRepository
 from components.storage.scores import ScoreRepository
 from components.storage.state_lock import StateLock
@@ -43,7 +46,9 @@ class Services:
     hub: EngineHub
     turns: TurnService
     scoring: ScoringService
+    eyes: EyesService
     scores: ScoreRepository
+    reliances: RelianceRepository
     repeating: RepeatService
     repeats: RepeatRepository
     traces: TraceRepository
@@ -104,12 +109,17 @@ def build_services(settings: Settings) -> Services:
         catalog=catalog, hub=hub, traces=traces, scores=scores, data_url=turns.data_url,
         exact=exact, now=_utc_now,
     )  # fmt: skip
+    reliances = RelianceRepository(database, blobs)
+    changer = PictureChanger(images, sorted((settings.assets_dir / "samples").glob("*.png")))
+    eyes = EyesService(
+        scoring=scoring, hub=hub, exact=exact, images=images, changer=changer, reliances=reliances, now=_utc_now
+    )
     repeats = RepeatRepository(database)
     repeats.recover()
     repeating = RepeatService(turns=turns, catalog=catalog, hub=hub, repeats=repeats, now=_utc_now)
     return Services(
         settings=settings, pair=pair, catalog=catalog, hub=hub, turns=turns, scoring=scoring, scores=scores,
-        repeating=repeating, repeats=repeats, traces=traces, images=images,
+        eyes=eyes, reliances=reliances, repeating=repeating, repeats=repeats, traces=traces, images=images,
         database=database, lock=lock, profile_errors=tuple(errors),
     )  # fmt: skip
 

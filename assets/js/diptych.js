@@ -73,6 +73,11 @@
   function visibleColumns() {
     return Object.values(state.columns).filter((c) => c.value && c.element.offsetParent !== null);
   }
+  /** Whether every column that the page shows has got its first value. */
+  function columnsDrawn() {
+    const shown = [...document.querySelectorAll(".dt-col")].filter((c) => c.offsetParent !== null).length;
+    return shown > 0 && visibleColumns().length >= shown;
+  }
   function turnsOfPage() {
     const columns = visibleColumns().map((c) => c.value.turns || []);
     return columns.reduce((longest, turns) => (turns.length > longest.length ? turns : longest), []);
@@ -148,6 +153,6 @@
     update();
   }
 
-  window.diptych = { el, fill, setText, visible, renderMarkdown, randomKey, state, changed, subscribe, visibleColumns, turnsOfPage,
+  window.diptych = { el, fill, setText, visible, renderMarkdown, randomKey, state, changed, subscribe, visibleColumns, columnsDrawn, turnsOfPage,
     isStreaming, history, pickedIndex, showTurnInAddress, onKey, openSheet, toast, copyText, bind };
 })();

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from components.core.answers import Answer, ImageRecord, Timing, TokenStep
-from components.core.traces import StoredAnswer, Trace
+from components.core.traces import Continuation, StoredAnswer, Trace
 
 FORMAT = "diptych-trace"
 FORMAT_VERSION = 1
@@ -99,6 +99,7 @@ def _column(stored: StoredAnswer) -> dict[str, Any]:
         "label": slot.label.model_dump(mode="json"),
         "sampling": slot.sampling.model_dump(mode="json"),
         "history": list(slot.history),
+        "continued": None if slot.continued is None else slot.continued.model_dump(mode="json"),
         "answer": _answer(stored.answer),
         "timing": _timing(stored.answer.timing),
         "started_at": stored.started_at.isoformat(),
@@ -146,6 +147,7 @@ def _column_section(stored: StoredAnswer) -> list[str]:
     slot, answer = stored.slot, stored.answer
     retry = f", attempt {slot.attempt}" if slot.attempt > 1 else ""
     parts = [f"### {slot.label.role.capitalize()}: {inline(slot.label.model)}{retry}", _label_line(stored)]
+    parts += [_given_line(slot.continued)] if slot.continued else []
     parts += [fenced(answer.text)] if answer.text else ["(no text)"]
     parts += [fenced(f"{call.name}({call.arguments})") for call in answer.tool_calls]
     if answer.error is not None:
@@ -153,6 +155,12 @@ def _column_section(stored: StoredAnswer) -> list[str]:
             f"> **{answer.outcome.value}**: {inline(answer.error.message)} {inline(answer.error.hint)}".strip()
         )
     return [*parts, _speed_line(answer), _settings_line(stored)]
+
+
+def _given_line(continued: Continuation) -> str:
+    """What this model did not write by itself."""
+    count, answer = continued.given_tokens - 1, _code(continued.answer_id)
+    return f"Given {count} tokens of answer {answer}, then {_code(continued.token_text)}; the rest is this model's own."
 
 
 def _label_line(stored: StoredAnswer) -> str:

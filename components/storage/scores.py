@@ -56,6 +56,16 @@ class ScoreRepository:
 
         return [score for digest in self._database.read(find) if (score := self._read(digest)) is not None]
 
+    def newest(self, answer_id: str, candidate_engine: str) -> Score | None:
+        """The newest readable score of an answer with that candidate; None where there is none."""
+
+        def find(session: Session) -> Sequence[str]:
+            about = (ScoreRow.answer_id == answer_id, ScoreRow.candidate_engine == candidate_engine)
+            wanted = select(ScoreRow.document_sha256).where(*about)
+            return session.scalars(wanted.order_by(ScoreRow.created_at.desc(), ScoreRow.id.desc())).all()
+
+        return next((score for digest in self._database.read(find) if (score := self._read(digest)) is not None), None)
+
     def _read(self, digest: str) -> Score | None:
         try:
             return unpack(Score, self._blobs.get(digest))

@@ -84,6 +84,7 @@ class AnswerRow(Base):
     label: Mapped[dict[str, Any]] = mapped_column(JSON)
     sampling: Mapped[dict[str, Any]] = mapped_column(JSON)
     history: Mapped[list[Any]] = mapped_column(JSON)
+    continued: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     outcome: Mapped[str] = mapped_column(String(16), index=True)
     text: Mapped[str] = mapped_column(ExactText)
     finish_reason: Mapped[str | None] = mapped_column(ExactText)
@@ -105,6 +106,20 @@ class ScoreRow(Base):
     turn_id: Mapped[str] = mapped_column(ForeignKey("turns.id"), index=True)
     answer_id: Mapped[str] = mapped_column(ForeignKey("answers.id"))
     method: Mapped[str] = mapped_column(String(16))
+    candidate_engine: Mapped[str] = mapped_column(ExactText)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    document_sha256: Mapped[str] = mapped_column(String(64))
+
+
+class RelianceRow(Base):
+    """How much an answer's tokens rest on the picture. The tokens lie in the blob ``document_sha256``."""
+
+    __tablename__ = "reliances"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    turn_id: Mapped[str] = mapped_column(ForeignKey("turns.id"), index=True)
+    answer_id: Mapped[str] = mapped_column(ForeignKey("answers.id"))
+    picture: Mapped[str] = mapped_column(String(16))
     candidate_engine: Mapped[str] = mapped_column(ExactText)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     document_sha256: Mapped[str] = mapped_column(String(64))

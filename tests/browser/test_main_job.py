@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Download, expect
+from playwright.sync_api import Download, Route, expect
 
 from tests.browser.compare_page import ComparePage
 from tests.browser.conftest import PAIR
@@ -279,3 +279,22 @@ def test_real_engines_are_stopped_in_mid_answer(compare: ComparePage) -> None:
     kept = [compare.answer(position) for position in (0, 1)]
     compare.reload()
     assert [compare.answer(position) for position in (0, 1)] == kept
+
+
+def test_a_question_asked_before_the_columns_are_there_is_sent_when_they_are(compare: ComparePage) -> None:
+    held: list[Route] = []
+    holding = True
+    compare.page.route("**/queue/data*", lambda route: held.append(route) if holding else route.continue_())
+    compare.page.reload()
+    expect(compare.prompt).to_be_visible()
+    compare.send("What can you answer questions about?")
+    expect(compare.trouble).to_contain_text("still loading")
+    expect(compare.prompt).to_have_value("What can you answer questions about?")
+    holding = False
+    for route in held:
+        route.continue_()
+    for position in range(2):
+        expect(compare.turns(position)).to_have_count(1)
+        compare.wait_over(position)
+    expect(compare.prompt).to_have_value("")
+    expect(compare.trouble).to_be_empty()
