@@ -14,6 +14,7 @@ from pathlib import Path
 
 from components.compare.changed_pictures import PictureChanger
 from components.compare.eyes import EyesService
+from components.compare.repeat import RepeatService
 from components.compare.scoring import ScoringService
 from components.compare.turns import TurnService
 from components.core.errors import AppError
@@ -29,6 +30,7 @@ from components.storage.blobs import BlobStore
 from components.storage.database import Database
 from components.storage.images import ImageLimits, ImageStore
 from components.storage.reliances import RelianceRepository
+from components.storage.repeats import RepeatRepository
 from components.storage.scores import ScoreRepository
 from components.storage.state_lock import StateLock
 from components.storage.traces import TraceRepository
@@ -47,6 +49,8 @@ class Services:
     eyes: EyesService
     scores: ScoreRepository
     reliances: RelianceRepository
+    repeating: RepeatService
+    repeats: RepeatRepository
     traces: TraceRepository
     images: ImageStore
     database: Database
@@ -110,9 +114,12 @@ def build_services(settings: Settings) -> Services:
     eyes = EyesService(
         scoring=scoring, hub=hub, exact=exact, images=images, changer=changer, reliances=reliances, now=_utc_now
     )
+    repeats = RepeatRepository(database)
+    repeats.recover()
+    repeating = RepeatService(turns=turns, catalog=catalog, hub=hub, repeats=repeats, now=_utc_now)
     return Services(
         settings=settings, pair=pair, catalog=catalog, hub=hub, turns=turns, scoring=scoring, scores=scores,
-        eyes=eyes, reliances=reliances, traces=traces, images=images,
+        eyes=eyes, reliances=reliances, repeating=repeating, repeats=repeats, traces=traces, images=images,
         database=database, lock=lock, profile_errors=tuple(errors),
     )  # fmt: skip
 

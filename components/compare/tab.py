@@ -10,11 +10,13 @@ import gradio as gr
 
 from components.compare import view_model
 from components.compare.eyes import EyesService
+from components.compare.repeat import RepeatService
 from components.compare.request import MAX_COLUMNS
 from components.compare.scoring import ScoringService
 from components.compare.tab_divergence import wire_divergence
 from components.compare.tab_handlers import CompareHandlers
 from components.compare.tab_layout import ColumnParts, CompareParts, build_layout
+from components.compare.tab_repeat import wire_repeat
 from components.core.errors import AppError
 from components.engines.catalog import Catalog
 from components.profiles.schema import PairProfile
@@ -30,8 +32,8 @@ _STREAMED: dict[str, Any] = {**_QUIET, "concurrency_limit": None, "preprocess": 
 
 
 def create_compare_tab(
-    *, handlers: CompareHandlers, scoring: ScoringService, eyes: EyesService, catalog: Catalog, pair: PairProfile,
-    max_file_bytes: int, example_urls: list[str | None], access: Access,
+    *, handlers: CompareHandlers, scoring: ScoringService, eyes: EyesService, repeating: RepeatService,
+    catalog: Catalog, pair: PairProfile, max_file_bytes: int, example_urls: list[str | None], access: Access,
 ) -> Refresh:  # fmt: skip
     """Build the tab inside the current Blocks context."""
     engines = [
@@ -60,6 +62,7 @@ def create_compare_tab(
     _wire_asking(parts, handlers, access)
     _wire_columns(parts, handlers, access)
     wire_divergence(parts.divergence, scoring, eyes, catalog)
+    wire_repeat(parts.repeat, repeating, access)
     return _wire_reading(parts, handlers, access)
 
 

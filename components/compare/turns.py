@@ -187,6 +187,19 @@ class TurnService:
         self._remember(live)
         return live
 
+    async def requests_of(self, trace_id: str) -> tuple[Trace, tuple[tuple[AnswerSlot, ChatRequest], ...]]:
+        """A turn, and for each column's newest answer its place and the request it came from, to be asked again.
+
+        Raises:
+            RecordNotFoundError: there is no such turn. InputError: it is still being answered.
+        """
+        live = self._live.get(trace_id) or await self._revive(trace_id)
+        if any(stored.answer.outcome is Outcome.STREAMING for stored in live.trace.latest_answers):
+            raise InputError("This turn is still being answered.", "Wait for its end, or stop it.", field="trace_id")
+        slots = [stored.slot for stored in live.trace.latest_answers]
+        requests = await asyncio.to_thread(lambda: [self._chat_request(live, slot) for slot in slots])
+        return live.trace, tuple(zip(slots, requests, strict=True))
+
     # ---- streaming ----------------------------------------------------------------------------------------------
 
     async def stream(
@@ -213,6 +226,9 @@ class TurnService:
     def _request(self, live: LiveTurn, slot: AnswerSlot) -> ChatRequest | TokensRequest:
         if slot.continued is not None:
             return self._continuation(live, slot, slot.continued)
+        return self._chat_request(live, slot)
+
+    def _chat_request(self, live: LiveTurn, slot: AnswerSlot) -> ChatRequest:
         chosen = chosen_answers(live.parents, slot.position, slot.history)
         return ChatRequest(
             messages=messages_for(live.ask, live.parents, chosen, self.data_url),

@@ -1,4 +1,4 @@
-"""States of engines, sight and answers, and the transitions that are legal. Words: supervisord's and Kubernetes'."""
+"""States of engines, sight, answers and repeats, and legal transitions. Words: supervisord's and Kubernetes'."""
 
 from __future__ import annotations
 
@@ -49,3 +49,13 @@ class Outcome(StrEnum):
     STOPPED = "stopped"  # a person stopped it, or closed the page
     TRUNCATED = "truncated"  # it ended without a finish reason; the partial text is kept
     FAILED = "failed"  # an error; whatever text came is kept
+
+
+class RepeatState(StrEnum):
+    """How the repeating of a turn stands. Whatever it is, the samples that ended are kept and counted."""
+
+    RUNNING = "running"  # samples are being asked for
+    FINISHED = "finished"  # every sample of every column was asked for and has ended
+    INCOMPLETE = "incomplete"  # an engine gave out, so its column has fewer samples
+    STOPPED = "stopped"  # a person stopped it, or closed the page
+    INTERRUPTED = "interrupted"  # the app ended meanwhile
