@@ -18,6 +18,8 @@ from components.compare.repeat import RepeatService
 from components.compare.scoring import ScoringService
 from components.compare.turns import TurnService
 from components.core.errors import AppError
+from components.core.reliance import Reliance
+from components.core.scores import Score
 from components.engines.catalog import Catalog
 from components.engines.exact_scoring import ExactScorer
 from components.engines.prepare import ModelPreparer
@@ -26,12 +28,11 @@ from components.engines.supervisor import EngineHub
 from components.profiles.loader import list_pairs, load_pair
 from components.profiles.schema import PairProfile
 from components.settings import REPOSITORY, Settings
+from components.storage.answer_records import AnswerRecords, reliance_records, score_records
 from components.storage.blobs import BlobStore
 from components.storage.database import Database
 from components.storage.images import ImageLimits, ImageStore
-from components.storage.reliances import RelianceRepository
 from components.storage.repeats import RepeatRepository
-from components.storage.scores import ScoreRepository
 from components.storage.state_lock import StateLock
 from components.storage.traces import TraceRepository
 
@@ -47,8 +48,8 @@ class Services:
     turns: TurnService
     scoring: ScoringService
     eyes: EyesService
-    scores: ScoreRepository
-    reliances: RelianceRepository
+    scores: AnswerRecords[Score]
+    reliances: AnswerRecords[Reliance]
     repeating: RepeatService
     repeats: RepeatRepository
     traces: TraceRepository
@@ -102,14 +103,14 @@ def build_services(settings: Settings) -> Services:
     )
     hub = EngineHub(engine_specs(catalog, preparer, _spec_settings(settings)))
     turns = TurnService(catalog=catalog, hub=hub, traces=traces, images=images, now=_utc_now)
-    scores = ScoreRepository(database, blobs)
+    scores = score_records(database, blobs)
     exact = ExactScorer(exchange_folder(settings.state_dir))
     exact.remove_leftovers()
     scoring = ScoringService(
         catalog=catalog, hub=hub, traces=traces, scores=scores, data_url=turns.data_url,
         exact=exact, now=_utc_now,
     )  # fmt: skip
-    reliances = RelianceRepository(database, blobs)
+    reliances = reliance_records(database, blobs)
     changer = PictureChanger(images, sorted((settings.assets_dir / "samples").glob("*.png")))
     eyes = EyesService(
         scoring=scoring, hub=hub, exact=exact, images=images, changer=changer, reliances=reliances, now=_utc_now

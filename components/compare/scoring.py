@@ -23,7 +23,7 @@ from components.engines.prompt_logprobs import NotOnThePathError, rows_of
 from components.engines.supervisor import EngineHub
 from components.engines.token_id_scores import stock_rows
 from components.engines.transport import EngineClient
-from components.storage.scores import ScoreRepository
+from components.storage.answer_records import AnswerRecords
 from components.storage.traces import TraceRepository
 
 PATHS = ("base", "candidate")
@@ -87,7 +87,7 @@ class ScoringService:
     """Scores answers; one at a time, since each fills the engines."""
 
     def __init__(
-        self, *, catalog: Catalog, hub: EngineHub, traces: TraceRepository, scores: ScoreRepository,
+        self, *, catalog: Catalog, hub: EngineHub, traces: TraceRepository, scores: AnswerRecords[Score],
         exact: ExactScorer, data_url: Callable[[ImageRecord], str], now: Callable[[], datetime],
     ) -> None:  # fmt: skip
         self._catalog, self._hub, self._traces, self._scores = catalog, hub, traces, scores
