@@ -19,8 +19,9 @@ from datetime import datetime
 
 import numpy as np
 
+from components.compare.case import Case
 from components.compare.changed_pictures import PictureChanger
-from components.compare.scoring import Case, ScoringService, precision_of
+from components.compare.scoring import ScoringService, precision_of
 from components.core.answers import ImageRecord, TokenStep
 from components.core.divergence import Floats
 from components.core.errors import EngineNotReadyError, InputError
