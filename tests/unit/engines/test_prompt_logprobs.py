@@ -122,7 +122,7 @@ def test_probabilities_that_add_up_to_more_than_one_are_no_distribution() -> Non
 
 
 def test_a_server_that_allows_fewer_than_asked_says_how_many() -> None:
-    """vLLM's own words (``SamplingParams._validate_logprobs``, 0.32.0)."""
-    words = "Requested prompt logprobs of 21, which is greater than max allowed: 20. Set max_logprobs to at least 21."
+    """vLLM's own words (``sampling_params.py``, 0.32.0)."""
+    words = "Requested prompt logprobs of 21, which is greater than max allowed: 20."
     refused = refusal("m", 400, orjson.dumps({"error": {"message": words}}))
     assert "21 alternatives per token were asked for, but this engine gives at most 20" in refused.message
