@@ -101,6 +101,22 @@ def test_the_form_is_filled_by_keyboard(quantize: ComparePage) -> None:
     page.keyboard.press("Escape")
 
 
+def test_a_conversation_becomes_calibration_data(compare: ComparePage) -> None:
+    page = compare.page
+    compare.choose_scripted()
+    compare.ask("Count up.")
+    page.get_by_role("button", name="Re-quantize with these").click()
+    expect(page.get_by_role("heading", name="New job")).to_be_visible()
+    expect(page.get_by_label("Calibration data")).to_have_value("traces")
+    choose(compare, "w4a16-gptq")
+    plan = check(compare)
+    expect(plan).to_contain_text("Differs from the recipe")
+    expect(plan).to_contain_text("calibration.sources")
+    plan.get_by_role("button", name="Look at the calibration data").click()
+    expect(page.get_by_role("dialog", name="Calibration data")).to_contain_text("Count up.")
+    page.keyboard.press("Escape")
+
+
 def test_a_job_from_the_page_to_an_answer_in_a_new_column(quantize: ComparePage) -> None:
     page = quantize.page
     choose(quantize, "w4a16-gptq")
