@@ -21,10 +21,12 @@ from components.compare.tab_score_api import add_score_api
 from components.core.errors import AppError, InputError
 from components.core.trace_export import traces_to_dict, traces_to_markdown
 from components.models.tab import create_models_tab
+from components.quantize.tab import create_quantize_tab
 from components.services import Services
 from components.settings import LOOPBACK, Settings
 from components.ui.access import Access
 from components.ui.guards import GuardRules
+from components.ui.job_routes import job_routes
 from components.ui.page import Tab, build_page, build_server
 from components.ui.views import Refresh
 
@@ -44,9 +46,14 @@ def create_server(services: Services) -> FastAPI:
     access = Access(public=settings.public)
     tabs = [
         Tab("Compare", "compare", lambda: _compare(services, handlers, access)),
+        Tab("Quantize", "quantize", lambda: _quantize(services, access)),
         Tab("Models", "models", lambda: _models(services, access)),
     ]
-    page = build_page(tabs, lambda: handlers.status_line(services.first_engines), lambda: services.hub.version)
+    page = build_page(
+        tabs,
+        lambda: handlers.status_line(services.first_engines),
+        lambda: services.hub.version + services.jobs.queue.version,
+    )
     return build_server(
         page,
         assets=settings.assets_dir,
@@ -54,6 +61,7 @@ def create_server(services: Services) -> FastAPI:
         running=services.running,
         export=lambda trace_id, kind: _export(services, trace_id, kind),
         picture=services.images.path,
+        routes=[job_routes(services.jobs, public=settings.public)],
         max_file_bytes=settings.image_max_bytes + 1_000_000,
         blocked=[settings.profiles_dir, settings.state_dir / "diptych.db", settings.state_dir / "logs"],
     )
@@ -79,6 +87,12 @@ def _compare(services: Services, handlers: CompareHandlers, access: Access) -> R
 def _models(services: Services, access: Access) -> Refresh:
     problems = [str(error) for error in services.profile_errors]
     return create_models_tab(catalog=services.catalog, hub=services.hub, access=access, problems=problems)
+
+
+def _quantize(services: Services, access: Access) -> Refresh:
+    return create_quantize_tab(
+        quantize=services.quantize, jobs=services.jobs, catalog=services.catalog, hub=services.hub, access=access
+    )
 
 
 def _export(services: Services, trace_id: str, kind: str) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import subprocess
@@ -22,19 +23,32 @@ from components.core.reliance import Reliance
 from components.core.scores import Score
 from components.engines.catalog import Catalog
 from components.engines.exact_scoring import ExactScorer
+from components.engines.job_lease import JobLease
+from components.engines.memory import gpu_memory_bytes
 from components.engines.prepare import ModelPreparer
-from components.engines.specs import SpecSettings, engine_specs, exchange_folder
+from components.engines.specs import SpecSettings, engine_spec, engine_specs, exchange_folder
 from components.engines.supervisor import EngineHub
+from components.jobs.queue import JobQueue
+from components.jobs.runner import JobRunner, RunnerSettings
+from components.jobs.service import JobService
+from components.profiles.argv import INHERITED_VARIABLES
 from components.profiles.loader import list_pairs, load_pair
 from components.profiles.schema import PairProfile
+from components.quantize.candidates import CandidateShelf
+from components.quantize.service import QuantizeService, QuantizeSettings
+from components.quantize.trace_rows import TraceExport
 from components.settings import REPOSITORY, Settings
 from components.storage.answer_records import AnswerRecords, reliance_records, score_records
 from components.storage.blobs import BlobStore
 from components.storage.database import Database
 from components.storage.images import ImageLimits, ImageStore
+from components.storage.jobs import JobRepository
 from components.storage.repeats import RepeatRepository
 from components.storage.state_lock import StateLock
 from components.storage.traces import TraceRepository
+
+_DRIVERS = {"quantize": "components.quantize.job"}
+_KEPT_CANDIDATES = 500  # jobs looked through for candidates at the start
 
 
 @dataclass(frozen=True)
@@ -54,6 +68,8 @@ class Services:
     repeats: RepeatRepository
     traces: TraceRepository
     images: ImageStore
+    jobs: JobService
+    quantize: QuantizeService
     database: Database
     lock: StateLock
     profile_errors: tuple[AppError, ...]
@@ -69,9 +85,12 @@ class Services:
         if self.settings.start_engines:
             for engine_id in self.first_engines:
                 await self.hub.start(engine_id)
+        runner = asyncio.create_task(self.jobs.runner.run(), name="job runner")
         try:
             yield
         finally:
+            runner.cancel()  # the jobs themselves go on; the next start finds them
+            await asyncio.wait({runner})
             await self.hub.close()
             self.close()
 
@@ -101,7 +120,17 @@ def build_services(settings: Settings) -> Services:
     preparer = ModelPreparer(
         settings.state_dir / "models", REPOSITORY, hub_token=os.environ.get("HF_TOKEN"), child_env=_child_environment()
     )
-    hub = EngineHub(engine_specs(catalog, preparer, _spec_settings(settings)))
+    engine_settings = _spec_settings(settings)
+    hub = EngineHub(engine_specs(catalog, preparer, engine_settings))
+    shelf = CandidateShelf(
+        catalog, hub, lambda entry: engine_spec(entry, preparer, engine_settings), settings.state_dir / "jobs"
+    )
+    jobs = _job_service(settings, database, hub, shelf)
+    quantize = QuantizeService(
+        catalog, preparer, jobs.queue,
+        QuantizeSettings(settings.state_dir, REPOSITORY, pair.id, hub_token=os.environ.get("HF_TOKEN")),
+        export=TraceExport(traces, images).write,
+    )  # fmt: skip
     turns = TurnService(catalog=catalog, hub=hub, traces=traces, images=images, now=_utc_now)
     scores = score_records(database, blobs)
     exact = ExactScorer(exchange_folder(settings.state_dir))
@@ -121,8 +150,22 @@ def build_services(settings: Settings) -> Services:
     return Services(
         settings=settings, pair=pair, catalog=catalog, hub=hub, turns=turns, scoring=scoring, scores=scores,
         eyes=eyes, reliances=reliances, repeating=repeating, repeats=repeats, traces=traces, images=images,
+        jobs=jobs, quantize=quantize,
         database=database, lock=lock, profile_errors=tuple(errors),
     )  # fmt: skip
+
+
+def _job_service(settings: Settings, database: Database, hub: EngineHub, shelf: CandidateShelf) -> JobService:
+    """The queue with its runner; what earlier jobs made is put on the shelf."""
+    repository = JobRepository(database)
+    for job in reversed(repository.ended(_KEPT_CANDIDATES)):
+        shelf.add(job)
+    queue = JobQueue(repository)
+    runner_settings = RunnerSettings(
+        jobs_dir=settings.state_dir / "jobs", modules=_DRIVERS, cwd=REPOSITORY, env=_driver_environment(settings)
+    )
+    lease = JobLease(hub, settings.state_dir, gpu_memory_bytes())
+    return JobService(queue, JobRunner(repository, queue, runner_settings, lease, on_end=shelf.add))
 
 
 def _utc_now() -> datetime:
@@ -147,6 +190,13 @@ def _child_environment() -> dict[str, str]:
     """What pip and converters of our own may know: where things are and how to get out, no secret."""
     names = ("PATH", "HOME", "LANG", "SSL_CERT_FILE", "http_proxy", "https_proxy", "no_proxy")
     return {name: value for name, value in os.environ.items() if name in names or name.startswith("PIP_")}
+
+
+def _driver_environment(settings: Settings) -> dict[str, str]:
+    """What jobs may know: the same, what engines are given, and the hub's token, for gated models."""
+    passed = INHERITED_VARIABLES | {"HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE"}
+    engines = {name: value for name, value in os.environ.items() if name in passed}
+    return {**_child_environment(), **engines, "DIPTYCH_STATE_DIR": str(settings.state_dir)}
 
 
 def count_gpus() -> int:

@@ -102,6 +102,12 @@
     });
     function cancelEdit() { d.state.editing = null; d.state.attached = []; area.value = ""; grow(); d.changed(); }
 
+    /* Another tab wants an engine to be seen: it becomes a column here, and the page goes there. */
+    d.openEngine = (engine) => {
+      trigger("open_engine", { engine });
+      d.showTab("Compare");
+    };
+
     function grow() { area.style.height = "auto"; area.style.height = Math.min(area.scrollHeight, 200) + "px"; remember(); }
     function remember() { try { sessionStorage.setItem("diptych.draft", area.value); } catch { /* private mode: a draft is a courtesy */ } }
 

@@ -137,6 +137,12 @@
       el("dt", {}, el("kbd", {}, "Enter")), el("dd", {}, "Ask (Shift + Enter for a new line)")));
   });
 
+  /** Go to a tab, as a click on it would. */
+  function showTab(name) {
+    [...document.querySelectorAll("#dt-tabs > .tab-wrapper [role=tab]")].find((tab) => tab.textContent.trim() === name)?.click();
+    window.scrollTo({ top: 0 });
+  }
+
   function toast(message) {
     const note = el("div", { class: "dt-toast", role: "status" }, message);
     document.body.append(note);
@@ -154,5 +160,5 @@
   }
 
   window.diptych = { el, fill, setText, visible, renderMarkdown, randomKey, state, changed, subscribe, visibleColumns, columnsDrawn, turnsOfPage,
-    isStreaming, history, pickedIndex, showTurnInAddress, onKey, openSheet, toast, copyText, bind };
+    isStreaming, history, pickedIndex, showTurnInAddress, onKey, openSheet, showTab, toast, copyText, bind };
 })();

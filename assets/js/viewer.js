@@ -98,7 +98,8 @@
       }
       const links = value.turn ? el("p", { class: "dt-turn-links" },
         button("Copy link", () => d.copyText(new URL(`?trace=${value.turn}`, window.location.href).href)),
-        el("a", { href: `traces/${value.turn}.json`, download: "" }, "JSON"), el("a", { href: `traces/${value.turn}.md`, download: "" }, "Markdown")) : null;
+        el("a", { href: `traces/${value.turn}.json`, download: "" }, "JSON"), el("a", { href: `traces/${value.turn}.md`, download: "" }, "Markdown"),
+        el("button", { class: "dt-link", type: "button", title: "Quantize again, calibrated with the turns of this conversation", onclick: () => d.requantize(d.turnsOfPage().map((turn) => turn.id)) }, "Re-quantize with these")) : null;
       fill(element, (value.alarms || []).map((alarm) => el("p", { class: `dt-alarm dt-alarm-${alarm.severity}`, role: "alert" }, alarm.message)), links);
     });
   };

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any
 
 import gradio as gr
 
-from components.compare import view_model
 from components.compare.eyes import EyesService
 from components.compare.repeat import RepeatService
 from components.compare.request import MAX_COLUMNS
@@ -16,6 +15,7 @@ from components.compare.scoring import ScoringService
 from components.compare.tab_divergence import wire_divergence
 from components.compare.tab_handlers import CompareHandlers
 from components.compare.tab_layout import ColumnParts, CompareParts, build_layout
+from components.compare.tab_reading import QUIET, Reading, column_count, recent
 from components.compare.tab_repeat import wire_repeat
 from components.core.errors import AppError
 from components.engines.catalog import Catalog
@@ -24,11 +24,9 @@ from components.ui.access import Access
 from components.ui.messages import warn
 from components.ui.views import Refresh, view
 
-_EMPTY = "Ask something: the answer of this model appears here, as it is written."
-_QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 # Values as they come: Gradio would hand each of some thirty controls to a thread and back before the engines are asked,
 # and every update of the answer after it. ``read_setup`` checks them all.
-_STREAMED: dict[str, Any] = {**_QUIET, "concurrency_limit": None, "preprocess": False, "postprocess": False}
+_STREAMED: dict[str, Any] = {**QUIET, "concurrency_limit": None, "preprocess": False, "postprocess": False}
 
 
 def create_compare_tab(
@@ -36,10 +34,6 @@ def create_compare_tab(
     catalog: Catalog, pair: PairProfile, max_file_bytes: int, example_urls: list[str | None], access: Access,
 ) -> Refresh:  # fmt: skip
     """Build the tab inside the current Blocks context."""
-    engines = [
-        (e.model.label if e.pair.id == pair.id else f"{e.pair.title} · {e.model.label}", e.engine_id)
-        for e in catalog.entries()
-    ]
     of_pair = [entry.engine_id for entry in catalog.of_pair(pair.id)]
     chosen = [of_pair[min(i, len(of_pair) - 1)] for i in range(MAX_COLUMNS)]
 
@@ -53,17 +47,17 @@ def create_compare_tab(
         "composer",
         _composer_value(pair, max_file_bytes, example_urls),
         # One event a column: the browser runs the listeners of one event one after the other.
-        events=[*(f"ask{i}" for i in range(MAX_COLUMNS)), "halt", "clear"],
+        events=[*(f"ask{i}" for i in range(MAX_COLUMNS)), "halt", "clear", "open_engine"],
         server_functions=[ingest, example],
         elem_id="dt-composer",
     )
     composer.unrender()
-    parts = build_layout(engines, chosen, pair.sampling, composer, min(2, len(of_pair)))
+    parts = build_layout(handlers.engine_choices(), chosen, pair.sampling, composer, min(2, len(of_pair)))
     _wire_asking(parts, handlers, access)
     _wire_columns(parts, handlers, access)
     wire_divergence(parts.divergence, scoring, eyes, catalog)
     wire_repeat(parts.repeat, repeating, access)
-    return _wire_reading(parts, handlers, access)
+    return Reading(parts, handlers, access, catalog).wire()
 
 
 def _composer_value(pair: PairProfile, max_file_bytes: int, urls: list[str | None]) -> dict[str, Any]:
@@ -121,7 +115,7 @@ def _wire_asking(parts: CompareParts, handlers: CompareHandlers, access: Access)
         handlers.stop(event._data or {})  # noqa: SLF001
 
     async def history(request: gr.Request) -> dict[str, Any]:
-        return await _recent(handlers, access, request)
+        return await recent(handlers, access, request)
 
     for position, column in enumerate(parts.columns):
         outputs = [column.view, parts.notices]
@@ -130,10 +124,10 @@ def _wire_asking(parts: CompareParts, handlers: CompareHandlers, access: Access)
         )
         column.view.retry(_streaming(handlers.retry, position, handlers, access), inputs, outputs, **_STREAMED)
         column.view.force(_going_on(position, handlers), None, outputs, **_STREAMED)
-        column.view.stop(halt, None, None, concurrency_limit=None, **_QUIET)
+        column.view.stop(halt, None, None, concurrency_limit=None, **QUIET)
         if position == 0:
-            asked.then(history, None, parts.recent, concurrency_limit=None, **_QUIET)
-    parts.composer.halt(halt, None, None, concurrency_limit=None, **_QUIET)
+            asked.then(history, None, parts.recent, concurrency_limit=None, **QUIET)
+    parts.composer.halt(halt, None, None, concurrency_limit=None, **QUIET)
 
 
 def _wire_columns(parts: CompareParts, handlers: CompareHandlers, access: Access) -> None:
@@ -141,12 +135,12 @@ def _wire_columns(parts: CompareParts, handlers: CompareHandlers, access: Access
         _wire_engine(position, column, handlers, access)
 
     def set_count(change: int) -> Callable[[int], Any]:
-        return lambda count: _column_count(max(1, min(MAX_COLUMNS, count + change)))
+        return lambda count: column_count(max(1, min(MAX_COLUMNS, count + change)))
 
     boxes = [column.box for column in parts.columns]
     outputs = [parts.count, parts.add, parts.remove, *boxes]
-    parts.add.click(set_count(1), parts.count, outputs, queue=False, **_QUIET)
-    parts.remove.click(set_count(-1), parts.count, outputs, queue=False, **_QUIET)
+    parts.add.click(set_count(1), parts.count, outputs, queue=False, **QUIET)
+    parts.remove.click(set_count(-1), parts.count, outputs, queue=False, **QUIET)
 
 
 def _wire_engine(position: int, column: ColumnParts, handlers: CompareHandlers, access: Access) -> None:
@@ -163,55 +157,5 @@ def _wire_engine(position: int, column: ColumnParts, handlers: CompareHandlers, 
         return run
 
     # Only a person's choice starts an engine; opening a stored turn changes the choice too.
-    column.engine.input(start(again=False), column.engine, column.head, **_QUIET)
-    column.head.start(start(again=True), column.engine, column.head, **_QUIET)
-
-
-def _wire_reading(parts: CompareParts, handlers: CompareHandlers, access: Access) -> Refresh:
-    engines = [column.engine for column in parts.columns]
-    heads = [column.head for column in parts.columns]
-    views = [*(column.view for column in parts.columns), parts.notices]
-    shape = [parts.count, parts.add, parts.remove, *(column.box for column in parts.columns), *engines, *heads]
-
-    async def show(trace_id: str | None, request: gr.Request, *now: Any) -> list[Any]:
-        """Views and shape of the page for a stored turn; the shape stays as it is where there is none."""
-        count, engine_ids = now[0], list(now[1:])
-        conversation = await handlers.open_turn(trace_id)
-        if conversation:
-            used = handlers.columns_of(conversation[-1])
-            count, engine_ids = max(len(used), 1), [*used, *engine_ids[len(used) :]]
-        columns = [view_model.column_view(i, conversation, _EMPTY) for i in range(MAX_COLUMNS)]
-        notices = view_model.notices_view(conversation[-1] if conversation else None)
-        may_start = access.may_control(request)
-        shown_heads = [handlers.head(i, e, may_start=may_start) for i, e in enumerate(engine_ids)]
-        return [*columns, notices, *_column_count(count), *engine_ids, *shown_heads]
-
-    async def load(request: gr.Request, *now: Any) -> list[Any]:
-        return [*await show(request.query_params.get("trace"), request, *now), await _recent(handlers, access, request)]
-
-    async def open_recent(event: gr.EventData, request: gr.Request, *now: Any) -> list[Any]:
-        return await show(str((event._data or {}).get("turn")), request, *now)  # noqa: SLF001
-
-    async def clear(request: gr.Request, *now: Any) -> list[Any]:
-        return await show(None, request, *now)
-
-    def states(request: gr.Request, engine_ids: Sequence[str]) -> list[Any]:
-        may_start = access.may_control(request)
-        return [handlers.head(i, e, may_start=may_start) for i, e in enumerate(engine_ids)]
-
-    inputs = [parts.count, *engines]
-    gr.on(None, load, inputs, [*views, *shape, parts.recent], **_QUIET)
-    parts.recent.open(open_recent, inputs, [*views, *shape], **_QUIET)
-    parts.composer.clear(clear, inputs, [*views, *shape], **_QUIET)
-    return Refresh(engines, heads, states)
-
-
-async def _recent(handlers: CompareHandlers, access: Access, request: gr.Request) -> dict[str, Any]:
-    """The history; on a public page a visitor sees nobody's, only what a link leads to."""
-    return await handlers.recent() if access.may_control(request) else {"items": []}
-
-
-def _column_count(count: int) -> list[Any]:
-    """Updates for the number of columns: the state, both buttons, the boxes."""
-    boxes = (gr.update(visible=i < count) for i in range(MAX_COLUMNS))
-    return [count, gr.update(interactive=count < MAX_COLUMNS), gr.update(interactive=count > 1), *boxes]
+    column.engine.input(start(again=False), column.engine, column.head, **QUIET)
+    column.head.start(start(again=True), column.engine, column.head, **QUIET)

@@ -21,9 +21,9 @@ from components.engines.catalog import Catalog
 
 def wire_divergence(card: gr.HTML, scoring: ScoringService, eyes: EyesService, catalog: Catalog) -> None:
     """Give the card its events. The browser asks for a score when a turn has ended."""
-    labels = {entry.engine_id: entry.model.label for entry in catalog.entries()}
 
     def drawn(case: Case, score: Score) -> dict[str, Any]:
+        labels = {entry.engine_id: entry.model.label for entry in catalog.entries()}
         return {**page_view(score, labels, case.candidates), "free_run": free_run_of(case.sides)}
 
     async def show_score(event: gr.EventData) -> AsyncIterator[dict[str, Any]]:

@@ -216,6 +216,31 @@ class CompareHandlers:
         summaries = await asyncio.to_thread(self._traces.recent, 20)
         return view_model.recent_view(summaries, datetime.now(UTC))
 
+    def engine_choices(self) -> list[tuple[str, str]]:
+        """What a column may show: (label, engine id), those of other pairs with the pair's name."""
+        return [
+            (e.model.label if e.pair.id == self._pair.id else f"{e.pair.title} · {e.model.label}", e.engine_id)
+            for e in self._catalog.entries()
+        ]
+
+    def with_engine(self, engine_id: str, count: int, engine_ids: Sequence[str]) -> tuple[int, list[str]]:
+        """Columns that show this engine too: the next one, or the last where there is no room for one more.
+
+        Beside the engine of another pair nothing can be compared; then its base stands in the first column.
+
+        Raises:
+            InputError: there is no such engine.
+        """
+        wanted, columns = self._catalog.find(engine_id), list(engine_ids)
+        shown = [self._catalog.find(each).pair.id for each in columns[:count]]
+        if wanted.pair.id not in shown:
+            return 2, [self._catalog.of_pair(wanted.pair.id)[0].engine_id, engine_id, *columns[2:]]
+        if engine_id in columns[:count]:
+            return count, columns
+        count = min(count + 1, MAX_COLUMNS)
+        columns[count - 1] = engine_id
+        return count, columns
+
     def head(self, position: int, engine_id: str, *, may_start: bool) -> dict[str, Any]:
         """A column's head."""
         entry = self._catalog.find(engine_id)

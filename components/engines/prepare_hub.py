@@ -6,6 +6,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from components.core.errors import PreparationError
@@ -62,6 +63,46 @@ def fetch_snapshot(source: HubSource, patterns: list[str], *, offline: bool, tok
             "Check the network and the disk, then start the engine again: the download goes on where it stopped.",
             detail=repr(exc),
         ) from exc
+
+
+def cached_snapshot(source: HubSource, patterns: list[str]) -> Path | None:
+    """The snapshot's folder if it is in the cache with its weights; asks no hub."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        folder = Path(
+            snapshot_download(source.repo_id, revision=source.revision, allow_patterns=patterns, local_files_only=True)
+        )
+    except LocalEntryNotFoundError:
+        return None
+    return folder if any(folder.glob("*.safetensors")) else None
+
+
+@dataclass(frozen=True)
+class HubFacts:
+    """What a hub tells of a repository without a download."""
+
+    licence: str | None
+    gated: bool
+    has_safetensors: bool
+
+
+def hub_facts(repo_id: str, token: str | None) -> HubFacts | None:
+    """Licence, gating and kinds of files; None when the hub can't be reached or does not know it."""
+    from huggingface_hub import HfApi
+
+    try:
+        info = HfApi(token=token).model_info(repo_id, timeout=5.0)
+    except Exception:  # noqa: BLE001  # no network, no such repository, a proxy's page: all mean "not known"
+        return None
+    names = [file.rfilename for file in info.siblings or []]
+    card = info.card_data
+    return HubFacts(
+        licence=str(card.get("license")) if card is not None and card.get("license") else None,
+        gated=bool(info.gated),
+        has_safetensors=any(name.endswith(".safetensors") for name in names),
+    )
 
 
 def _bytes_to_fetch(source: HubSource, patterns: list[str], token: str | None) -> int:

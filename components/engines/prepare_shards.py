@@ -36,11 +36,15 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Piece:
-    """One tensor of a file to be written: the bytes of ``source``, its rows reordered if ``heads`` is set."""
+    """One tensor of a file to be written: the bytes of ``source``, its rows reordered if ``heads`` is set.
+
+    ``back``: from Mistral's order of rows to Hugging Face's, instead of the other way.
+    """
 
     name: str
     source: Tensor
     heads: int | None = None
+    back: bool = False
 
 
 def read_header(path: Path) -> dict[str, Tensor]:
@@ -101,7 +105,8 @@ def _copy(piece: Piece, target: BinaryIO, advance: Callable[[int], None]) -> Non
     with piece.source.file.open("rb") as source:
         source.seek(piece.source.start)
         if piece.heads is not None:
-            target.write(interleave_rows(source.read(piece.source.size_bytes), piece.source, piece.heads))
+            reorder = split_rows if piece.back else interleave_rows
+            target.write(reorder(source.read(piece.source.size_bytes), piece.source, piece.heads))
             advance(piece.source.size_bytes)
             return
         left = piece.source.size_bytes
@@ -122,11 +127,27 @@ def interleave_rows(data: bytes, tensor: Tensor, heads: int) -> bytes:
     Raises:
         PreparationError: the rows don't divide into that many heads of even size.
     """
+    half = _rows(tensor, heads) // heads // 2
+    view = np.frombuffer(data, dtype=np.uint8).reshape(heads, 2, half, -1)
+    return view.transpose(0, 2, 1, 3).tobytes()
+
+
+def split_rows(data: bytes, tensor: Tensor, heads: int) -> bytes:
+    """The way back: from interleaved pairs (Mistral) to split halves (Hugging Face).
+
+    Raises:
+        PreparationError: the rows don't divide into that many heads of even size.
+    """
+    half = _rows(tensor, heads) // heads // 2
+    view = np.frombuffer(data, dtype=np.uint8).reshape(heads, half, 2, -1)
+    return view.transpose(0, 2, 1, 3).tobytes()
+
+
+def _rows(tensor: Tensor, heads: int) -> int:
     rows = tensor.shape[0] if len(tensor.shape) == 2 else 0
     if rows == 0 or rows % (2 * heads) or math.prod(tensor.shape) == 0:
         raise PreparationError(
             f"{tensor.name} of shape {list(tensor.shape)} does not divide into {heads} attention heads.",
             "The repository's config.json does not fit its weights; report it to its author.",
         )
-    view = np.frombuffer(data, dtype=np.uint8).reshape(heads, 2, rows // heads // 2, len(data) // rows)
-    return view.transpose(0, 2, 1, 3).tobytes()
+    return rows

@@ -36,6 +36,7 @@ _WHOLE_PARTS = {
     "multi_modal_projector.linear_2": "vision_language_adapter.w_out",
 }
 _LAYER = re.compile(r"vision_tower\.(transformer\.layers\.\d+)\.(.+)")
+_MISTRAL_LAYER = re.compile(r"vision_encoder\.(transformer\.layers\.\d+)\.(.+)")
 _ROTARY = (".attention.wq.weight", ".attention.wk.weight")
 _HUGGING_FACE_VISION = (
     "vision_tower.",
@@ -83,6 +84,30 @@ def mistral_name(name: str) -> str:
     )
 
 
+def is_mistral_vision(name: str) -> bool:
+    """Whether a tensor belongs to the vision part and has Mistral's name."""
+    return name.startswith(_MISTRAL_VISION)
+
+
+def hugging_face_piece(tensor: Tensor, heads: int) -> Piece:
+    """A vision tensor with Mistral's name under Hugging Face's, for tools that read no other.
+
+    Raises:
+        PreparationError: it has none.
+    """
+    path, _, kind = tensor.name.rpartition(".")
+    layer = _MISTRAL_LAYER.fullmatch(path)
+    parts = {new: old for old, new in _LAYER_PARTS.items()}
+    whole = {new: old for old, new in _WHOLE_PARTS.items()}
+    if layer and layer[2] in parts:
+        name = f"vision_tower.{layer[1]}.{parts[layer[2]]}.{kind}"
+    elif path in whole:
+        name = f"{whole[path]}.{kind}"
+    else:
+        raise PreparationError(f"The vision tensor {tensor.name} has no counterpart in Hugging Face's format.", "")
+    return Piece(name, tensor, heads if tensor.name.endswith(_ROTARY) else None, back=True)
+
+
 def language_name(name: str) -> str:
     """A language tensor's name as vLLM's Pixtral class expects it: newer transformers put ``model.`` in front."""
     if name.startswith("model.language_model."):
@@ -102,7 +127,7 @@ def plan_shards(shards: Mapping[str, Mapping[str, Tensor]], heads: int) -> Shard
     """
     names = [name for tensors in shards.values() for name in tensors]
     old = [name for name in names if is_hugging_face_vision(name)]
-    new = [name for name in names if name.startswith(_MISTRAL_VISION)]
+    new = [name for name in names if is_mistral_vision(name)]
     if bool(old) == bool(new):
         raise PreparationError(
             "The checkpoint has its vision part twice, under two sets of names."

@@ -44,10 +44,11 @@ def exchange_folder(state_dir: Path) -> Path:
 
 def engine_specs(catalog: Catalog, preparer: ModelPreparer, settings: SpecSettings) -> list[EngineSpec]:
     """One spec for each engine of the catalog."""
-    return [_spec(entry, preparer, settings) for entry in catalog.entries()]
+    return [engine_spec(entry, preparer, settings) for entry in catalog.entries()]
 
 
-def _spec(entry: CatalogEntry, preparer: ModelPreparer, settings: SpecSettings) -> EngineSpec:
+def engine_spec(entry: CatalogEntry, preparer: ModelPreparer, settings: SpecSettings) -> EngineSpec:
+    """How to run one model of the catalog."""
     source = entry.model.source
     sight = _sight_check(entry) if entry.pair.vision else None
     if isinstance(source, RemoteSource):
@@ -101,6 +102,7 @@ class _LocalEngine:
             log=self._log,
             memory_bytes=0 if on_gpu else serve.cpu_kv_cache_gib * _GIB + _CPU_OVERHEAD_BYTES,
             device_share=placement.share if placement else 0.0,
+            devices=tuple(f"cuda:{index}" for index in placement.gpus) if placement else (),
             expected_start_s=90.0 if on_gpu else 30.0,
             start_timeout_s=3600.0 if on_gpu else 900.0,
         )

@@ -56,6 +56,7 @@ class LocalServer:
     log: Path
     memory_bytes: int = 0  # of the device's memory that it needs; 0 = unknown
     device_share: float = 0.0  # on a GPU, its gpu_memory_utilization
+    devices: tuple[str, ...] = ()  # all whose memory it holds; empty = ``device`` alone
     expected_start_s: float = 30.0  # for the progress bar, until a start was measured
     start_timeout_s: float = 600.0
 

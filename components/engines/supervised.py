@@ -349,8 +349,9 @@ async def _ended_within(group: ProcessGroup | None, timeout_s: float) -> int | N
     if group is None:
         await asyncio.sleep(timeout_s)
         return None
-    try:
-        return await asyncio.wait_for(group.wait(), timeout_s)
+    try:  # not wait_for: in Python 3.11 it may swallow the cancellation that a stop is
+        async with asyncio.timeout(timeout_s):
+            return await group.wait()
     except TimeoutError:
         return None
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from components.core.errors import EngineNotReadyError, EngineStartError, InputError
 from components.core.states import EngineState, Sight
-from components.engines.device import Device
+from components.engines.device import Device, MemoryBook
 from components.engines.status import EngineSpec, EngineStatus
 from components.engines.supervised import SupervisedEngine, World
 from components.engines.transport import EngineClient
@@ -26,16 +26,21 @@ class EngineHub:
     """Supervises one engine per spec. Nothing starts before ``start``."""
 
     def __init__(self, specs: Sequence[EngineSpec], world: World | None = None) -> None:
-        world = world or World()
-        devices: dict[str, Device] = {}
+        self._world = world or World()
+        self.book = MemoryBook(self._world.free_memory_bytes)
         self.version = 0  # moves on every change of any status
         self._change = asyncio.Event()
+        self._devices: dict[str, Device] = {}
         self._engines: dict[str, SupervisedEngine] = {}
         for spec in specs:
-            device_name = spec.server.device if spec.server else "remote"
-            device = devices.setdefault(device_name, Device(world.free_memory_bytes))
-            self._engines[spec.engine_id] = SupervisedEngine(spec, device, world, self._note_change)
+            self._enter(spec)
         self._stops: set[asyncio.Task[None]] = set()
+
+    def add(self, spec: EngineSpec) -> None:
+        """One more engine, stopped. One that is known already stays as it is."""
+        if spec.engine_id not in self._engines:
+            self._enter(spec)
+            self._note_change()
 
     async def start(self, engine_id: str) -> EngineStatus:
         """Start an engine, or do nothing when it is up or on its way (F17). Returns at once; see ``wait_ready``."""
@@ -69,6 +74,18 @@ class EngineHub:
     def statuses(self) -> tuple[EngineStatus, ...]:
         """Of all engines, in the order of the specs."""
         return tuple(engine.status for engine in self._engines.values())
+
+    def local_up(self) -> tuple[str, ...]:
+        """Engines of this machine that hold memory or are about to."""
+        return tuple(
+            engine_id
+            for engine_id, engine in self._engines.items()
+            if engine.spec.server is not None and engine.status.state not in _ENDED
+        )
+
+    def is_starting_one(self) -> bool:
+        """Whether an engine is loading now, so that what is free can't be measured."""
+        return any(device.start_lock.locked() for device in self._devices.values())
 
     def log_tail(self, engine_id: str, count: int = 200) -> list[str]:
         """The last lines of an engine's log, as they are; empty for a remote one. Reads a file, briefly."""
@@ -115,6 +132,11 @@ class EngineHub:
                 raise _not_ready(status)
             await self.wait_change(self.version, deadline - loop.time())
         return status
+
+    def _enter(self, spec: EngineSpec) -> None:
+        name = spec.server.device if spec.server else "remote"
+        device = self._devices.setdefault(name, Device(self.book))
+        self._engines[spec.engine_id] = SupervisedEngine(spec, device, self._world, self._note_change)
 
     def _note_change(self) -> None:
         self.version += 1

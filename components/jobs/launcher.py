@@ -6,6 +6,10 @@ because the app died in any way, or when it gets SIGTERM, SIGINT or SIGHUP itsel
 to every process of the group. When the command ends by itself, whatever it left behind is ended too. It
 exits as the command did, with the same code or by the same signal.
 
+Or detached: ``python -I launcher.py --detached CODE_FILE LOG MAX_LOG_BYTES GRACE_S command…``. The command then
+outlives the app and only a signal ends it: INT, TERM and KILL to every process of the group, GRACE_S apart. Its exit
+code is written to CODE_FILE, for an app that was started later is not told.
+
 Standard library only: it also runs under other interpreters than the app's. It must not block on the command's output
 (it reads and drops what it can't write) and must not signal anything outside its own group.
 """
@@ -120,9 +124,12 @@ class Launcher:
             elif any(number != signal.SIGCHLD for number in os.read(self._wake, 64)):
                 self._ask_to_end(child, self._grace_s)
         if self._kill_at is not None and time.monotonic() >= self._kill_at:
-            self._log.say("the command did not end in time; killing its group")
-            self._signal_others(signal.SIGKILL)
-            self._kill_at = time.monotonic() + LEFTOVER_GRACE_S
+            self._escalate()
+
+    def _escalate(self) -> None:
+        self._log.say("the command did not end in time; killing its group")
+        self._signal_others(signal.SIGKILL)
+        self._kill_at = time.monotonic() + LEFTOVER_GRACE_S
 
     def _read_lifeline(self, child: subprocess.Popen[bytes]) -> None:
         words = os.read(0, 64).split()
@@ -177,6 +184,29 @@ class Launcher:
         return others
 
 
+class DetachedLauncher(Launcher):
+    """The same without a lifeline, for a command that shall outlive the app."""
+
+    def __init__(self, log: BoundedLog, grace_s: float) -> None:
+        super().__init__(log, grace_s)
+        self._sources.discard(0)
+        self._asked_twice = False
+
+    def _ask_to_end(self, child: subprocess.Popen[bytes], grace_s: float) -> None:
+        """INT to all, as Ctrl+C would: a tool then ends itself and its workers in order."""
+        if self._kill_at is None:
+            self._signal_others(signal.SIGINT)
+            self._kill_at = time.monotonic() + grace_s
+
+    def _escalate(self) -> None:
+        if self._asked_twice:
+            super()._escalate()
+            return
+        self._asked_twice = True
+        self._signal_others(signal.SIGTERM)
+        self._kill_at = time.monotonic() + self._grace_s
+
+
 def exit_like(code: int) -> None:
     """End this process as the command ended, so that the app sees the true cause."""
     if code < 0:
@@ -187,7 +217,17 @@ def exit_like(code: int) -> None:
     sys.exit(code)
 
 
+def main(arguments: list[str]) -> None:
+    """Run as the command line says; does not return."""
+    code_file = Path(arguments[1]) if arguments[0] == "--detached" else None
+    log_path, max_log_bytes, grace, *command = arguments[2:] if code_file else arguments
+    log = BoundedLog(Path(log_path), int(max_log_bytes))
+    code = (DetachedLauncher if code_file else Launcher)(log, float(grace)).run(command)
+    if code_file:
+        with suppress(OSError):  # a full disk
+            code_file.write_text(f"{code}\n", encoding="ascii")
+    exit_like(code)
+
+
 if __name__ == "__main__":
-    log_path, max_log_bytes, grace = sys.argv[1:4]
-    bounded_log = BoundedLog(Path(log_path), int(max_log_bytes))
-    exit_like(Launcher(bounded_log, float(grace)).run(sys.argv[4:]))
+    main(sys.argv[1:])

@@ -1,6 +1,6 @@
 """Reads profiles from their folder; every refusal names the file, the line and what is accepted.
 
-Opens nothing but ``<root>/pairs/<slug>.yaml`` and ``<root>/hardware/<slug>.yaml``, and follows no link there.
+Opens nothing but ``<root>/{pairs,hardware,recipes}/<slug>.yaml``, and follows no link there.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from pydantic import ValidationError
 
 from components.core.errors import ProfileError, ProfileNotFoundError, ProfileSyntaxError, ProfileValidationError
 from components.profiles.explain import explain
+from components.profiles.recipe import RecipeProfile
 from components.profiles.schema import HardwareProfile, PairProfile
-from components.profiles.strict_yaml import MAX_BYTES, parse
+from components.profiles.strict_yaml import MAX_BYTES, Node, parse
 
 _SLUG = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
 
-NamedProfile = TypeVar("NamedProfile", PairProfile, HardwareProfile)
+NamedProfile = TypeVar("NamedProfile", PairProfile, HardwareProfile, RecipeProfile)
 
 
 def load_pair(root: Path, name: str) -> PairProfile:
@@ -51,6 +52,11 @@ def load_hardware(root: Path) -> tuple[tuple[HardwareProfile, ...], tuple[Profil
     return _list(root / "hardware", HardwareProfile)
 
 
+def load_recipes(root: Path) -> tuple[tuple[RecipeProfile, ...], tuple[ProfileError, ...]]:
+    """All usable recipes by file name, and one error for each file that can't be used."""
+    return _list(root / "recipes", RecipeProfile)
+
+
 def _list(folder: Path, model: type[NamedProfile]) -> tuple[tuple[NamedProfile, ...], tuple[ProfileError, ...]]:
     profiles: list[NamedProfile] = []
     errors: list[ProfileError] = []
@@ -68,16 +74,29 @@ def _load(path: Path, model: type[NamedProfile]) -> NamedProfile:
         hint = "Use lower-case letters, digits, dots and dashes, and the ending .yaml."
         raise ProfileSyntaxError(f"{name}: this is no name for a profile.", hint)
     root = parse(_read(path, name), name)
-    try:
-        # Through JSON: only there does pydantic's strict mode still take a list for a tuple, a text for a date.
-        profile = model.model_validate_json(json.dumps(root.plain()), strict=True)
-    except ValidationError as error:
-        raise explain(error, root, model, name) from error
+    profile = _validated(root, model, name)
     if profile.id != path.stem:
         line, _ = root.key_places["id"]
         problem = f"{name}:{line}: the id is {profile.id!r}, the file is called {path.name}."
         raise ProfileValidationError(problem, f"Write id: {path.stem}, or rename the file.", field="id")
     return profile
+
+
+def read_recipe(data: bytes, name: str) -> RecipeProfile:
+    """A recipe from a text that is in no file.
+
+    Raises:
+        ProfileSyntaxError, ProfileValidationError: it can't be used; names the line and what is accepted.
+    """
+    return _validated(parse(data, name), RecipeProfile, name)
+
+
+def _validated(root: Node, model: type[NamedProfile], name: str) -> NamedProfile:
+    try:
+        # Through JSON: only there does pydantic's strict mode still take a list for a tuple, a text for a date.
+        return model.model_validate_json(json.dumps(root.plain()), strict=True)
+    except ValidationError as error:
+        raise explain(error, root, model, name) from error
 
 
 def _read(path: Path, name: str) -> bytes:

@@ -1,6 +1,6 @@
 """Schemas of the YAML under ``profiles/``: pairs of models and hardware. Pure data; reads no file, knows no vLLM flag.
 
-Everything is frozen, and no field may be misspelt. A rule that spans several fields raises ``_rule(path, message)``, so
+Everything is frozen, and no field may be misspelt. A rule that spans several fields raises ``rule(path, message)``, so
 that the loader can name the line.
 """
 
@@ -26,6 +26,7 @@ RelativePath = Annotated[
     str,
     StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)*$", max_length=200),
 ]
+AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/[^\x00-\x1f]+$", max_length=1000)]
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=128)]
 HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~/-]*)?$")]
 EnvironmentName = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]*$", max_length=64)]
@@ -81,7 +82,14 @@ class RemoteSource(Profile):
     )
 
 
-Source = Annotated[HubSource | LocalSource | PypiGgufSource | RemoteSource, Field(discriminator="kind")]
+class FolderSource(Profile):
+    """A folder anywhere on this machine: what the Quantize tab made, or was given."""
+
+    kind: Literal["folder"] = Field(description="A folder anywhere on this machine, such as a job's result")
+    folder: AbsolutePath = Field(description="Absolute path")
+
+
+Source = Annotated[HubSource | LocalSource | PypiGgufSource | RemoteSource | FolderSource, Field(discriminator="kind")]
 
 
 class ServeSettings(Profile):
@@ -226,30 +234,28 @@ class PairProfile(Profile):
         ids = [model.id for model in self.models]
         for index, model in enumerate(self.models):
             if model.id in ids[:index]:
-                raise _rule(("models", index, "id"), f"two models are called {model.id!r}; ids are unique in a pair")
+                raise rule(("models", index, "id"), f"two models are called {model.id!r}; ids are unique in a pair")
         bases = [index for index, model in enumerate(self.models) if model.role == "base"]
         if len(bases) != 1:
             path = ("models", bases[1], "role") if bases else ("models",)
-            raise _rule(path, f"a pair has exactly one model with role: base; this one has {len(bases)}")
+            raise rule(path, f"a pair has exactly one model with role: base; this one has {len(bases)}")
         default = self._find(self.default_candidate) if self.default_candidate else None
         if self.default_candidate and (default is None or default.role != "candidate"):
             accepted = ", ".join(model.id for model in self.models if model.role == "candidate") or "null (none yet)"
-            raise _rule(
-                ("default_candidate",), f"{self.default_candidate!r} is no candidate here; accepted: {accepted}"
-            )
+            raise rule(("default_candidate",), f"{self.default_candidate!r} is no candidate here; accepted: {accepted}")
         return self
 
     @model_validator(mode="after")
     def _pictures_fit(self) -> Self:
         if self.vision and self.max_image_size is None:
-            raise _rule(("vision",), "a pair that takes pictures needs max_image_size (pixels), one for all its models")
+            raise rule(("vision",), "a pair that takes pictures needs max_image_size (pixels), one for all its models")
         if self.vision and self.max_images < 1:
-            raise _rule(("vision",), "a pair that takes pictures needs max_images of 1 to 10")
+            raise rule(("vision",), "a pair that takes pictures needs max_images of 1 to 10")
         if not self.vision and (self.max_image_size is not None or self.max_images):
-            raise _rule(("vision",), "a text pair has neither max_image_size nor max_images; or set vision: true")
+            raise rule(("vision",), "a text pair has neither max_image_size nor max_images; or set vision: true")
         for index, example in enumerate(self.examples):
             if example.image and not self.vision:
-                raise _rule(("examples", index, "image"), "a text pair has no pictures in its examples")
+                raise rule(("examples", index, "image"), "a text pair has no pictures in its examples")
         return self
 
     @model_validator(mode="after")
@@ -261,10 +267,10 @@ class PairProfile(Profile):
                 shared = other.source if other else None
                 if not isinstance(shared, LocalSource) or shared.extends is not None or other is model:
                     message = f"{source.extends!r} is not the id of another local model that itself extends nothing"
-                    raise _rule(("models", index, "source", "extends"), message)
+                    raise rule(("models", index, "source", "extends"), message)
             if self.serve_of(model).trust_remote_code and not _is_pinned(source):
                 message = "trust_remote_code: true needs a revision of 40 hex digits, so that the code can't change"
-                raise _rule(("models", index, "source"), message)
+                raise rule(("models", index, "source"), message)
         return self
 
 
@@ -293,19 +299,19 @@ class HardwareProfile(Profile):
     def _price_is_dated(self) -> Self:
         priced = self.price_usd_per_hour is not None
         if priced != (self.price_date is not None):
-            raise _rule(
+            raise rule(
                 ("price_usd_per_hour",), "a price and the day it was seen (price_date) come together, or neither"
             )
         if priced == self.price_source.startswith("not priced"):
-            raise _rule(("price_source",), "a price names its source; without a price write 'not priced'")
+            raise rule(("price_source",), "a price names its source; without a price write 'not priced'")
         return self
 
 
-def _is_pinned(source: HubSource | LocalSource | PypiGgufSource | RemoteSource) -> bool:
+def _is_pinned(source: Source) -> bool:
     revision = source.revision if isinstance(source, HubSource) else None
     return revision is not None and len(revision) == 40 and not set(revision) - set("0123456789abcdef")
 
 
-def _rule(path: tuple[str | int, ...], message: str) -> PydanticCustomError:
+def rule(path: tuple[str | int, ...], message: str) -> PydanticCustomError:
     """A broken rule over several fields; ``path`` tells the loader which line to name."""
     return PydanticCustomError("rule", "{message}", {"message": message, "path": path})

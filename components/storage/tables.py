@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, CheckConstraint, Double, ForeignKey, MetaData, String, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from components.core.states import Outcome, RepeatState
+from components.core.states import JobState, Outcome, RepeatState
 from components.storage.column_types import ExactText, UtcDateTime
 
 _NAMES = {
@@ -24,6 +24,7 @@ _NAMES = {
 }
 _OUTCOMES = ", ".join(f"'{outcome.value}'" for outcome in Outcome)
 _REPEAT_STATES = ", ".join(f"'{state.value}'" for state in RepeatState)
+_JOB_STATES = ", ".join(f"'{state.value}'" for state in JobState)
 
 
 class Base(DeclarativeBase):
@@ -170,3 +171,41 @@ class CanonicalImageRow(Base):
     height: Mapped[int]
     source_format: Mapped[str] = mapped_column(String(16))
     notes: Mapped[list[Any]] = mapped_column(JSON)
+
+
+class JobRow(Base):
+    """One attempt of a job. ``seq`` gives the order of submission, ``position`` the order in the queue."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (CheckConstraint(f"state IN ({_JOB_STATES})", name="state"), {"sqlite_autoincrement": True})
+
+    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    id: Mapped[str] = mapped_column(String(64), unique=True)
+    kind: Mapped[str] = mapped_column(String(32))
+    title: Mapped[str] = mapped_column(ExactText)
+    fingerprint: Mapped[str] = mapped_column(String(64), index=True)
+    spec: Mapped[dict[str, Any]] = mapped_column(JSON)
+    needs: Mapped[dict[str, Any]] = mapped_column(JSON)
+    state: Mapped[str] = mapped_column(String(16), index=True)
+    position: Mapped[int]
+    attempt: Mapped[int]
+    retry_of: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"))
+    process: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    failure_reason: Mapped[str | None] = mapped_column(ExactText)
+    result: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class JobEventRow(Base):
+    """A change of a job's state. Progress is not here: it lies in the job's folder."""
+
+    __tablename__ = "job_events"
+    __table_args__ = (CheckConstraint(f"state IN ({_JOB_STATES})", name="state"), {"sqlite_autoincrement": True})
+
+    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
+    state: Mapped[str] = mapped_column(String(16))
+    at: Mapped[datetime] = mapped_column(UtcDateTime)
+    message: Mapped[str] = mapped_column(ExactText)

@@ -17,7 +17,7 @@ class Access:
     public: bool
 
     def may_control(self, request: gr.Request | None) -> bool:
-        """Whether this caller may start and stop engines."""
+        """Whether this caller may start, stop and change what belongs to all."""
         return not self.public or (request is not None and request.request.scope.get(USER_KEY) is not None)
 
     def check_control(self, request: gr.Request | None) -> None:
@@ -28,3 +28,12 @@ class Access:
         """
         if not self.may_control(request):
             raise NotPermittedError("Visitors can't start or stop engines.", "Choose one that is ready, or sign in.")
+
+    def check_jobs(self, request: gr.Request | None) -> None:
+        """Refuse a visitor who wants to start, end or change a job.
+
+        Raises:
+            NotPermittedError: the caller did not sign in.
+        """
+        if not self.may_control(request):
+            raise NotPermittedError("Visitors can't start or change jobs.", "Sign in, or run Diptych yourself.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,10 +84,14 @@ def build_server(
     running: Callable[[], AbstractAsyncContextManager[None]],
     export: Callable[[str, str], tuple[str, str]],
     picture: Callable[[str], Path],
+    routes: Sequence[Callable[[FastAPI], None]],
     max_file_bytes: int,
     blocked: list[Path],
 ) -> FastAPI:
-    """The ASGI app. ``export`` gives (body, media type) of a trace; ``picture`` the file of a canonical image."""
+    """The ASGI app. ``export`` gives (body, media type) of a trace, ``picture`` the file of a canonical image.
+
+    ``routes`` are further functions that add routes of their own.
+    """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -96,6 +100,8 @@ def build_server(
 
     server = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     _add_routes(server, export, picture)
+    for add in routes:
+        add(server)
     server.mount("/look", StaticFiles(directory=assets), name="look")  # /assets is Gradio's own
     page.queue(max_size=256, default_concurrency_limit=4)
     page._queue.sleep_when_free = _QUEUE_POLL_S  # noqa: SLF001  # it has no public setting

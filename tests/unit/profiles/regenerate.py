@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import get_args, get_origin
 
 from components.core.answers import Sampling
-from components.profiles import schema
+from components.profiles import recipe, schema
 from components.profiles.argv import engine_command
 from components.profiles.loader import list_pairs
 
@@ -27,8 +27,17 @@ TABLES = (
     ("source, kind local", schema.LocalSource),
     ("source, kind pypi-gguf", schema.PypiGgufSource),
     ("source, kind remote", schema.RemoteSource),
+    ("source, kind folder", schema.FolderSource),
+    ("source, kind folder", schema.FolderSource),
     ("examples", schema.Example),
     ("Hardware", schema.HardwareProfile),
+    ("Recipe", recipe.RecipeProfile),
+    ("calibration", recipe.CalibrationProfile),
+    ("sources, kind bundled", recipe.BundledSource),
+    ("sources, kind hub", recipe.HubDataSource),
+    ("sources, kind slot", recipe.SlotSource),
+    ("sources, kind file", recipe.FileSource),
+    ("sources, kind traces", recipe.TracesSource),
 )
 
 

@@ -106,7 +106,7 @@ def test_f42_an_unknown_key_is_named_with_its_line_and_the_nearest(
         ("dtype: bfloat16", "dtype: bfloat17", 11, "Did you mean 'bfloat16'? Accepted: auto, bfloat16, float16."),
         ("role: candidate", "role: canddate", 24, "Did you mean 'candidate'? Accepted: base, candidate."),
         ("scheme: W4A16", "scheme: W4A17", 26, "Accepted: BF16, W8A8"),
-        ("source: {kind: local,", "source: {kind: locale,", 27, "Accepted: hub, local, pypi-gguf, remote."),
+        ("source: {kind: local,", "source: {kind: locale,", 27, "Accepted: hub, local, pypi-gguf, remote, folder."),
         ("source: {kind: local,", "source: {", 27, "the key 'kind' is missing"),
         ("    kind: local\n    folder: assets/p/base", "    kind: hub", 19, "'repo_id' is missing"),
         ("title: A pair\n", "", 1, "'title' is missing"),

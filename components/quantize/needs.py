@@ -1,0 +1,89 @@
+"""What a job needs, by formula: memory, disk, time. Pure; every figure says what it rests on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from components.core.jobs import JobNeeds
+from components.profiles.recipe import RecipeProfile
+from components.quantize.shapes import BYTES_16_BIT, Linear, ModelShape, quantized_linears, size_after_bytes
+
+_GIB = 1024**3
+_TOOL_BYTES = int(0.8 * _GIB)  # the interpreter with torch and the tool; 0.5 to 0.75 GiB were seen
+_ENGINE_BYTES = int(1.2 * _GIB)  # as engines/specs.py books it, beside weights and KV cache
+_FLOAT32 = 4
+_WINDOW = 3  # copies of the largest layer while it is worked on
+# Seconds that don't depend on the model: the tool's start, two servers' starts and their questions, on two cores.
+_TOOL_START_S, _CHECK_S = 12.0, 75.0
+_BYTES_PER_S = 200e6  # read, round and write again
+# Share of a plain matrix product's speed that the tools reach on a CPU; from the embedded model's measured times.
+_EFFICIENCY = 0.15
+
+
+@dataclass(frozen=True)
+class Work:
+    """What decides the cost of a job."""
+
+    shape: ModelShape
+    recipe: RecipeProfile
+    kv_cache_bytes: int  # of one server of the check
+    counted_tokens: int | None = None  # of the calibration data, where it could be read
+
+    @property
+    def tokens(self) -> int:
+        """Of the calibration data; what the recipe asks for at most where it could not be read."""
+        if self.counted_tokens is not None:
+            return self.counted_tokens
+        calibration = self.recipe.calibration
+        if calibration is None or not self.recipe.reads_data:
+            return 0
+        return calibration.samples * calibration.max_seq_length
+
+
+def needs_of(work: Work, *, on_gpu: bool, emulate: bool) -> JobNeeds:
+    """Memory at the peak and disk of a job."""
+    shape, recipe = work.shape, work.recipe
+    before, after = shape.size_bytes, size_after_bytes(shape, recipe)
+    cache = work.tokens * shape.hidden * BYTES_16_BIT * (2 if recipe.method == "autoround" else 1)
+    host = before + cache + _TOOL_BYTES
+    layer = _layer_bytes(shape, recipe)
+    check = 2 * (_ENGINE_BYTES + work.kv_cache_bytes) + before + after
+    disk = 2 * before + 2 * after + (2 * before if emulate else 0)
+    if on_gpu:
+        return JobNeeds(memory_bytes=host, gpu_memory_bytes=max(layer + _GIB, before + after), disk_bytes=disk)
+    return JobNeeds(memory_bytes=max(host + layer, check), disk_bytes=disk)
+
+
+def _layer_bytes(shape: ModelShape, recipe: RecipeProfile) -> int:
+    """What working on one decoder layer takes beside the model: GPTQ's Hessians are columns² in 32 bits each."""
+    layer = _one_layer(shape, recipe)
+    if not layer:
+        return 0
+    largest = max(one.weights for one in layer)
+    weights = sum(one.weights for one in layer) * BYTES_16_BIT
+    if recipe.method == "autoround":
+        return 10 * weights
+    hessians = sum(one.columns**2 for one in layer) * _FLOAT32 if "gptq" in recipe.method else 0
+    return weights + hessians + _WINDOW * largest * _FLOAT32
+
+
+def _one_layer(shape: ModelShape, recipe: RecipeProfile) -> list[Linear]:
+    return [one for one in quantized_linears(shape, recipe) if "layers.0." in one.name and "vision" not in one.name]
+
+
+def seconds_of(work: Work, flops_per_s: float) -> float:
+    """The whole job on a CPU that multiplies matrices at that speed.
+
+    GPTQ: two passes of all tokens and a Hessian per matrix. AutoRound: forward and backward of a block per step.
+    """
+    shape, recipe = work.shape, work.recipe
+    linears = quantized_linears(shape, recipe)
+    weights = sum(one.weights for one in linears)
+    operations = 0.0
+    if recipe.method == "autoround" and recipe.calibration is not None:
+        per_step = recipe.calibration.batch_size * recipe.calibration.max_seq_length
+        operations = 6.0 * weights * per_step * recipe.iterations
+    elif recipe.reads_data:
+        operations = 4.0 * weights * work.tokens + 2.0 * work.tokens * sum(one.columns**2 for one in linears)
+    moved = (shape.size_bytes + size_after_bytes(shape, recipe)) / _BYTES_PER_S
+    return _TOOL_START_S + _CHECK_S + moved + operations / (flops_per_s * _EFFICIENCY)

@@ -1,0 +1,1 @@
+"""What runs in the tools' own interpreters. Imports nothing else of Diptych; see ``components/quantize/script.py``."""

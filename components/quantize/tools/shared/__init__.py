@@ -1,0 +1,1 @@
+"""Parts of every tool's script."""
