@@ -29,6 +29,7 @@ from components.engines.supervisor import EngineHub, EngineStatus
 from components.storage.images import ImageStore
 from components.storage.traces import TraceRepository
 
+_REQUESTS_FIRST_S = 0.02  # packing and writing a turn takes the interpreter some ms, which the requests need first
 _KEPT_TURNS = 512  # finished turns kept in memory for the next turn's history; the database has them all
 
 
@@ -109,10 +110,14 @@ class TurnService:
         )
         # The database commits to disk while the engines already work: neither waits for the other, and no answer
         # is confirmed before its turn is stored (see _finish).
-        persisted = asyncio.create_task(asyncio.to_thread(self._traces.create_turn, trace))
+        persisted = asyncio.create_task(self._persist(trace))
         live = LiveTurn(ask=ask, trace=trace, parents=parents, entry=entries[0], persisted=persisted)
         self._remember(live)
         return live
+
+    async def _persist(self, trace: Trace) -> None:
+        await asyncio.sleep(_REQUESTS_FIRST_S)
+        await asyncio.to_thread(self._traces.create_turn, trace)
 
     def _slot(self, ask: Ask, column: ColumnRequest, parents: tuple[Trace, ...], attempt: int) -> StoredAnswer:
         chosen = chosen_answers(parents, column.position, ask.history.get(column.position, ()))
