@@ -71,6 +71,12 @@ def shoot(browser: Browser, url: str, address: str, name: str, width: int, heigh
         page.get_by_role("tab", name="Models").click()
         time.sleep(1.5)
         page.screenshot(path=TARGET / f"{name.replace('compare', 'models')}.png")
+        page.get_by_role("tab", name="Quantize").click()
+        page.get_by_role("button", name="Check").click()
+        page.locator(".dt-preflight").wait_for(timeout=60_000)
+        page.mouse.move(0, 0)
+        time.sleep(1.0)
+        page.screenshot(path=TARGET / f"{name.replace('compare', 'quantize')}.png")
     page.close()
 
 

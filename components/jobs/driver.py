@@ -7,7 +7,6 @@ must not know the database or the page, and it runs on when the app ends.
 from __future__ import annotations
 
 import logging
-import shutil
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -29,7 +28,8 @@ def run_driver(arguments: Sequence[str], work: Work) -> int:
 
     Work reports through ``append_event``, writes only below ``folder.partial`` and calls ``finish_result`` when the
     output is complete and checked. It raises an AppError for what a person can understand. Output that was not
-    finished is removed. SIGINT and SIGTERM, which a cancel sends to the whole group, become JobCancelledError.
+    finished is removed, but for ``record`` in it. SIGINT and SIGTERM, which a cancel sends to the whole group, become
+    JobCancelledError.
 
     Returns:
         The process's exit code: 0 when the job succeeded.
@@ -42,7 +42,7 @@ def run_driver(arguments: Sequence[str], work: Work) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the end is decided; it only has to be written
     if ended.state != "SUCCEEDED":
-        shutil.rmtree(folder.partial, ignore_errors=True)
+        folder.drop_unfinished()
     folder.write_exit(ended)
     return 0 if ended.state == "SUCCEEDED" else 1
 

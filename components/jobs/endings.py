@@ -74,9 +74,3 @@ def _lost(folder: JobFolder, group: DetachedGroup, *, stopped: bool) -> str:
 def _with_log(reason: str, folder: JobFolder) -> str:
     lines = [line for line in LogTail(folder.log).last(20) if not line.startswith("[launcher]")]
     return f"{reason} Its log ends with: {lines[-1]}" if lines else reason
-
-
-def remove_unfinished(folder: JobFolder) -> None:
-    """What a job without success leaves is never taken for a result (F53): it is removed. Log and events stay."""
-    for left in (folder.partial, folder.result):
-        shutil.rmtree(left, ignore_errors=True)

@@ -21,7 +21,8 @@ class JobProgress(Record):
     peak_memory_bytes: int | None = None
     remaining_s: float | None = None
     phases: tuple[str, ...] = Field(default=(), description="In the order they began")
-    updated_at: AwareDatetime | None = None
+    began_at: AwareDatetime | None = Field(default=None, description="When the first event came")
+    whole: float | None = Field(default=None, description="Of the whole job, 0 to 1, by remaining_s; never goes back")
 
     def after(self, event: JobEvent) -> JobProgress:
         """With one more event."""
@@ -35,8 +36,17 @@ class JobProgress(Record):
             peak_memory_bytes=max(peaks, default=None),
             remaining_s=event.remaining_s,
             phases=self.phases if event.phase in self.phases else (*self.phases, event.phase),
-            updated_at=event.at,
+            began_at=self.began_at or event.at,
+            whole=self._whole_after(event),
         )
+
+    def _whole_after(self, event: JobEvent) -> float | None:
+        """An estimate grows while a step takes longer than the one before; the part that is done does not shrink."""
+        if event.remaining_s is None:
+            return self.whole
+        elapsed_s = max((event.at - (self.began_at or event.at)).total_seconds(), 0.0)
+        total_s = elapsed_s + event.remaining_s
+        return max(self.whole or 0.0, elapsed_s / total_s if total_s > 0 else 1.0)
 
     @property
     def fraction(self) -> float | None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
@@ -21,6 +23,7 @@ from components.storage.atomic_write import make_private_folder, translate_os_er
 
 RESERVE_BYTES = 256 * 1024  # kept free for the exit record, so that a job on a full disk can still say why it ended
 MAX_READ_BYTES = 4 * 2**20  # of events at once
+RECORD = "record"
 EndState = Literal["SUCCEEDED", "FAILED", "STOPPED"]
 
 
@@ -67,6 +70,7 @@ class JobFolder:
         self.exit_code = path / "exit_code"
         self.result = path / "result"
         self.partial = path / "result.partial"  # what is being made; renamed to ``result`` when complete and checked
+        self.record = path / "record"  # how the work was done: small files for a person, kept however it ended
         self._reserve = path / "reserve"
 
     # -- the app's side ---------------------------------------------------------------------------------------------
@@ -151,6 +155,23 @@ class JobFolder:
             self._write(self.exit, text)
         self._reserve.unlink(missing_ok=True)
 
+    def small_files(self) -> dict[str, Path]:
+        """What may be downloaded, by name: the job's own files, and its record, which a result has inside."""
+        found: dict[str, Path] = {}
+        for folder in (self.path, self.record, self.partial / RECORD, self.result / RECORD):
+            with suppress(FileNotFoundError, NotADirectoryError):
+                found |= {entry.name: entry for entry in sorted(folder.iterdir()) if _is_plain(entry)}
+        found.pop(self._reserve.name, None)
+        return found
+
+    def drop_unfinished(self) -> None:
+        """Remove output that is no result, so that it is never taken for one (F53); its record stays."""
+        for left in (self.partial, self.result):
+            if not self.record.exists():
+                with suppress(OSError):
+                    (left / RECORD).rename(self.record)
+            shutil.rmtree(left, ignore_errors=True)
+
     def finish_result(self) -> None:
         """Give the complete, checked output its name.
 
@@ -169,6 +190,10 @@ class JobFolder:
 def end_state(record: JobExit) -> JobState:
     """The job's state that an exit record stands for."""
     return JobState(record.state)
+
+
+def _is_plain(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
 
 
 def _parse_event(line: bytes) -> JobEvent | None:

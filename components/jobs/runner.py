@@ -19,7 +19,7 @@ from components.core.errors import AppError, JobStateError, StorageError
 from components.core.jobs import Job
 from components.core.states import JobState
 from components.jobs.detached import DetachedGroup
-from components.jobs.endings import how_it_ended, remove_unfinished
+from components.jobs.endings import how_it_ended
 from components.jobs.lease import Grant, Lease, Wait
 from components.jobs.process_group import end_leftovers
 from components.jobs.progress import ProgressReader
@@ -191,13 +191,12 @@ class JobRunner:
         await asyncio.to_thread(watch.progress.update)
         ending = how_it_ended(job, watch.folder, watch.group, survivors)
         if ending.state is not JobState.SUCCEEDED:
-            await asyncio.to_thread(remove_unfinished, watch.folder)
-        ended = await asyncio.to_thread(
-            self._repository.change, job.id, ending.state, ending.reason, result=ending.result
-        )
+            await asyncio.to_thread(watch.folder.drop_unfinished)
+        # First what follows from it, then the word that it has ended: whoever reads SUCCEEDED finds what was made.
+        self._on_end(job.model_copy(update={"state": ending.state, "result": ending.result}))
+        await asyncio.to_thread(self._repository.change, job.id, ending.state, ending.reason, result=ending.result)
         self._watches.pop(job.id, None)
         self._lease.give_back(job.id)
-        self._on_end(ended)
         self._queue.note_change()
 
     # -- starting ---------------------------------------------------------------------------------------------------

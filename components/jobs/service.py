@@ -40,10 +40,8 @@ class JobView(Record):
             return 1.0
         if self.job.state is JobState.PENDING:
             return 0.0
-        started, told_at, remaining_s = self.job.started_at, self.progress.updated_at, self.progress.remaining_s
-        if started is not None and told_at is not None and remaining_s is not None:
-            elapsed_s = max((told_at - started).total_seconds(), 0.0)
-            return elapsed_s / (elapsed_s + remaining_s) if elapsed_s + remaining_s > 0 else 1.0
+        if self.progress.remaining_s is not None:
+            return self.progress.whole
         return self.progress.fraction
 
     @property
@@ -105,28 +103,20 @@ class JobService:
         return LogTail(self.folder(job_id).log).last(count)
 
     def file(self, job_id: str, name: str) -> Path:
-        """One of the small files in a job's folder, for a download: by its plain name, never one of the result.
+        """One of the small files of a job, for a download, by its plain name.
 
         Raises:
             RecordNotFoundError: there is no such job. InputError: it has no such file.
         """
-        folder = self.folder(job_id).path
-        offered = {entry.name: entry for entry in folder.iterdir() if entry.is_file() and not entry.is_symlink()}
+        offered = self.folder(job_id).small_files()
         if name not in offered:
-            raise InputError(
-                f"The job has no file {name[:80]!r}.", f"It has: {', '.join(sorted(offered))}.", field="name"
-            )
+            hint = f"It has: {', '.join(sorted(offered))}."
+            raise InputError(f"The job has no file {name[:80]!r}.", hint, field="name")
         return offered[name]
 
     def files(self, job_id: str) -> list[str]:
         """Names of the files that can be downloaded."""
-        try:
-            entries = sorted(self.runner.folder(job_id).path.iterdir())
-        except OSError:
-            return []
-        return [
-            entry.name for entry in entries if entry.is_file() and not entry.is_symlink() and entry.name != "reserve"
-        ]
+        return sorted(self.runner.folder(job_id).small_files())
 
     def _view(self, job: Job) -> JobView:
         wait = self.runner.waiting(job.id) if job.state is JobState.PENDING else None

@@ -19,14 +19,14 @@ def add_job_api(jobs: JobService, access: Access) -> None:
     """Register both endpoints inside the current Blocks context."""
 
     async def job(job_id: str, request: gr.Request) -> dict[str, Any]:
-        return await _answer(jobs, jobs.view, job_id, with_log=access.may_control(request))
+        return await _answer(jobs, jobs.view, job_id, may_control=access.may_control(request))
 
     async def cancel(job_id: str, request: gr.Request) -> dict[str, Any]:
         try:
             access.check_jobs(request)
         except AppError as exc:
             raise as_api_error(exc) from None
-        return await _answer(jobs, jobs.cancel, job_id, with_log=True)
+        return await _answer(jobs, jobs.cancel, job_id, may_control=True)
 
     for function, name in ((job, "job"), (cancel, "cancel")):
         # Components nobody sees: they give the argument its name and take any text.
@@ -37,10 +37,12 @@ def add_job_api(jobs: JobService, access: Access) -> None:
         button.click(function, job_id, result, api_name=name, concurrency_limit=None)
 
 
-async def _answer(jobs: JobService, call: Callable[[str], JobView], job_id: str, *, with_log: bool) -> dict[str, Any]:
+async def _answer(
+    jobs: JobService, call: Callable[[str], JobView], job_id: str, *, may_control: bool
+) -> dict[str, Any]:
     try:
         view = await asyncio.to_thread(call, job_id)
-        log_tail = await asyncio.to_thread(jobs.log_tail, job_id) if with_log else []
+        log_tail = await asyncio.to_thread(jobs.log_tail, job_id) if may_control else []
     except AppError as exc:
         raise as_api_error(exc) from None
-    return job_api_view(view, log_tail)
+    return job_api_view(view, log_tail, may_control=may_control)

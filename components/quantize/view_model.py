@@ -14,8 +14,11 @@ _TONES = {JobState.SUCCEEDED: "ok", JobState.FAILED: "bad", JobState.STOPPED: "s
 _LOSSES_SHOWN = 120
 
 
-def job_api_view(view: JobView, log_tail: Sequence[str]) -> dict[str, Any]:
-    """Result of the endpoints ``/job`` and ``/cancel``. What is not known is null."""
+def job_api_view(view: JobView, log_tail: Sequence[str], *, may_control: bool = True) -> dict[str, Any]:
+    """Result of the endpoints ``/job`` and ``/cancel``. What is not known is null.
+
+    Results and reasons name folders and quote logs: visitors of a demo get neither.
+    """
     job, progress = view.job, view.progress
     return {
         "job_id": job.id,
@@ -23,10 +26,10 @@ def job_api_view(view: JobView, log_tail: Sequence[str]) -> dict[str, Any]:
         "title": job.title,
         "state": job.state.value,
         "progress": view.fraction,
-        "message": view.message,
-        "log_tail": list(log_tail),
-        "result": job.result,
-        "failure_reason": job.failure_reason,
+        "message": _message(view, may_control=may_control),
+        "log_tail": list(log_tail) if may_control else [],
+        "result": job.result if may_control else None,
+        "failure_reason": job.failure_reason if may_control else None,
         "phase": progress.phase or None,
         "step": progress.step,
         "steps": progress.steps,
@@ -72,7 +75,7 @@ def _row(view: JobView, now: datetime, *, may_control: bool) -> dict[str, Any]:
         "title": job.title,
         "state": job.state.value,
         "tone": _TONES.get(job.state, ""),
-        "message": "" if job.state is JobState.SUCCEEDED else view.message,
+        "message": "" if job.state is JobState.SUCCEEDED else _message(view, may_control=may_control),
         "fraction": view.fraction if running else None,
         "is_running": running,
         "facts": _facts(view, now),
@@ -81,9 +84,13 @@ def _row(view: JobView, now: datetime, *, may_control: bool) -> dict[str, Any]:
         "losses": list(progress.losses[-_LOSSES_SHOWN:]),
         "stops": list(view.stoppable) if may_control else [],
         "actions": _actions(job) if may_control else [],
-        "summary": summary(job.result or {}),
+        "summary": summary(job.result or {}) if may_control else [],
         "attempt": job.attempt,
     }
+
+
+def _message(view: JobView, *, may_control: bool) -> str:
+    return "Failed." if view.job.state is JobState.FAILED and not may_control else view.message
 
 
 def _actions(job: Job) -> list[str]:

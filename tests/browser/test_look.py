@@ -47,6 +47,14 @@ def open_page(browser: Browser, app: RunningApp, width: int, scheme: str, trace:
     return compare
 
 
+# Controls in sight that a screen reader could only call "button".
+NAMELESS = """() => [...document.querySelectorAll('button, input, textarea, select, a[href]')]
+        .filter(n => n.checkVisibility() && !n.closest('[aria-hidden=true]') &&
+          !(n.innerText || n.getAttribute('aria-label') || n.title || n.placeholder || n.labels?.length ||
+            n.getAttribute('aria-labelledby')))
+        .map(n => n.outerHTML.slice(0, 160))"""
+
+
 def overflow(page: Page) -> Any:
     """How far the page can be scrolled sideways, and what sticks out."""
     return page.evaluate("""() => {
@@ -146,9 +154,4 @@ def test_a_draft_survives_a_reload(compare: ComparePage) -> None:
 
 
 def test_every_control_has_a_name(compare: ComparePage) -> None:
-    nameless = compare.page.evaluate("""() => [...document.querySelectorAll('button, input, textarea, select, a[href]')]
-        .filter(n => n.checkVisibility() && !n.closest('[aria-hidden=true]') &&
-          !(n.innerText || n.getAttribute('aria-label') || n.title || n.placeholder || n.labels?.length ||
-            n.getAttribute('aria-labelledby')))
-        .map(n => n.outerHTML.slice(0, 160))""")
-    assert nameless == []
+    assert compare.page.evaluate(NAMELESS) == []

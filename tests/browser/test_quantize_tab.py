@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
-from playwright.sync_api import Locator, expect
+from playwright.sync_api import Browser, Locator, expect
 
 from tests.browser.compare_page import ComparePage
+from tests.browser.test_look import NAMELESS, open_page, overflow
+from tests.running_app import RunningApp
 
 JOB_LIMIT_MS = 600_000
 ENGINE_LIMIT_MS = 300_000
@@ -70,6 +74,33 @@ def test_another_model_is_named_by_hand_and_refused_by_field(quantize: ComparePa
     expect(check(quantize).get_by_role("alert")).to_contain_text("model")
 
 
+@pytest.mark.parametrize("width", [400, 1440])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_tab_fits_and_every_control_has_a_name(browser: Browser, app: RunningApp, width: int, scheme: str) -> None:
+    compare = open_page(browser, app, width, scheme)
+    compare.page.get_by_role("tab", name="Quantize").click()
+    compare.page.get_by_text("Change the recipe").click()
+    choose(compare, "w4a16-gptq")
+    expect(check(compare)).to_contain_text("The complete script")
+    compare.page.get_by_text("The complete script").click()
+    assert overflow(compare.page) == []
+    assert compare.page.evaluate(NAMELESS) == []
+    compare.page.context.close()
+
+
+def test_the_form_is_filled_by_keyboard(quantize: ComparePage) -> None:
+    page = quantize.page
+    page.get_by_label("Model").focus()
+    page.keyboard.press("Tab")
+    expect(page.get_by_label("Recipe")).to_be_focused()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.get_by_label("Seed")).to_be_visible()
+    page.keyboard.press("?")  # no key of the page is taken for a setting, nor the other way round
+    expect(page.get_by_role("dialog", name="Keys")).to_be_visible()
+    page.keyboard.press("Escape")
+
+
 def test_a_job_from_the_page_to_an_answer_in_a_new_column(quantize: ComparePage) -> None:
     page = quantize.page
     choose(quantize, "w4a16-gptq")
@@ -92,7 +123,7 @@ def test_a_job_from_the_page_to_an_answer_in_a_new_column(quantize: ComparePage)
         expect(job).to_contain_text(words)
     job.get_by_role("button", name="Compare").click()
     column = page.locator(".dt-col:visible").last
-    expect(column.locator(".dt-title b")).to_contain_text("W4A16 (GPTQ), made here")
+    expect(column.locator(".dt-engine input")).to_have_value(re.compile(r"W4A16 \(GPTQ\), made here"))
     expect(column.locator(".dt-chips")).to_contain_text("sees", timeout=ENGINE_LIMIT_MS)
     position = page.locator(".dt-col:visible").count() - 1
     quantize.page.get_by_role("button", name="Describe the picture.").click()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import httpx
 import pytest
 
-from tests.running_app import RefusedError, RunningApp
+from components.jobs.launcher import find_members
+from tests.running_app import EMBEDDED, RefusedError, RunningApp, wait_until
 
 pytestmark = pytest.mark.service
+FIXED_NAMES = {"state", "progress", "message", "log_tail", "result", "failure_reason"}
 OWNER = ("owner", "secret-word")
 
 
@@ -56,3 +60,41 @@ def test_visitors_start_and_cancel_nothing_and_read_no_files(public_app: Running
 )
 def test_files_of_no_job_are_not_found(app: RunningApp, address: str) -> None:
     assert httpx.get(app.url + address, trust_env=False).status_code == httpx.codes.NOT_FOUND
+
+
+@pytest.mark.skipif(not EMBEDDED.exists(), reason="the embedded pair is not built; see scripts/embedded")
+def test_f50_submits_at_once_give_one_job_and_a_cancel_ends_it(app: RunningApp) -> None:
+    spec = {"recipe": "fp8-dynamic"}
+    with ThreadPoolExecutor(4) as pool:
+        ids = {answer["job_id"] for answer in pool.map(lambda _: app.call("quantize", spec), range(4))}
+    assert len(ids) == 1
+    job_id = str(*ids)
+    app.call("cancel", job_id)
+    wait_until("it has stopped", lambda: app.call("job", job_id)["state"] == "STOPPED", 15.0)
+    stopped = app.call("job", job_id)
+    assert set(stopped) >= FIXED_NAMES
+    assert stopped["failure_reason"] in ("Cancelled.", "Cancelled before it started.")
+    assert find_members(str(app.state_dir / "jobs" / job_id)) == {}
+    assert app.call("cancel", job_id)["state"] == "STOPPED"  # a second time changes nothing
+
+
+@pytest.mark.skipif(not EMBEDDED.exists(), reason="the embedded pair is not built; see scripts/embedded")
+def test_log_and_files_of_a_job_can_be_read(app: RunningApp) -> None:
+    job_id = app.call("quantize", {"recipe": "w4a16-rtn"})["job_id"]
+    wait_until("it has started", lambda: app.call("job", job_id)["state"] == "RUNNING", 15.0)
+    address = f"{app.url}jobs/{job_id}"
+    try:
+        wait_until("it has a spec", lambda: _get(f"{address}/files/spec.json").status_code == httpx.codes.OK, 15.0)
+        spec = _get(f"{address}/files/spec.json")
+        assert spec.json()["recipe"]["id"] == "w4a16-rtn"
+        assert spec.headers["content-disposition"] == f'attachment; filename="{job_id}-spec.json"'
+        assert isinstance(_get(f"{address}/log").json()["lines"], list)
+        for bad in ("files/reserve", "files/..%2fdiptych.db", "files/result", "log?count=0", "log?count=x"):
+            assert _get(f"{address}/{bad}").status_code in (400, 404, 422), bad
+    finally:
+        app.call("cancel", job_id)
+        wait_until("it has stopped", lambda: app.call("job", job_id)["state"] == "STOPPED", 15.0)
+
+
+def _get(address: str) -> httpx.Response:
+    return httpx.get(address, trust_env=False)

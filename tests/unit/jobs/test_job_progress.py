@@ -61,10 +61,20 @@ def test_what_is_not_known_is_not_zero() -> None:
     assert view.message == "Source"
 
 
-def test_the_whole_job_by_its_remaining_time() -> None:
-    event = JobEvent(at=NOW + timedelta(seconds=30), phase="Quantizing", step=1, steps=100, remaining_s=90)
-    assert JobView(job=job(started_at=NOW), progress=after(event)).fraction == 0.25
-    assert JobView(job=job(JobState.SUCCEEDED), progress=after(event)).fraction == 1.0
+def test_the_whole_job_by_its_remaining_time_never_goes_back() -> None:
+    def at(second: int, remaining_s: float | None) -> JobEvent:
+        return JobEvent(
+            at=NOW + timedelta(seconds=second), phase="Quantizing", step=1, steps=100, remaining_s=remaining_s
+        )
+
+    def fraction(*events: JobEvent) -> float | None:
+        return JobView(job=job(), progress=after(*events)).fraction
+
+    assert fraction(at(0, None), at(30, 90)) == 0.25
+    assert fraction(at(0, None), at(30, 90), at(40, 200)) == 0.25
+    assert fraction(at(0, None), at(30, 90), at(90, 10)) == 0.9
+    assert fraction(at(0, None), at(30, 90), at(31, None)) == 0.01  # the phase's own; nothing is known of the whole
+    assert JobView(job=job(JobState.SUCCEEDED), progress=JobProgress()).fraction == 1.0
     assert JobView(job=job(JobState.PENDING), progress=JobProgress()).fraction == 0.0
 
 

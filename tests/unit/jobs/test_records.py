@@ -92,3 +92,21 @@ def test_terminal_states_are_never_left() -> None:
     terminal = {JobState.STOPPED, JobState.SUCCEEDED, JobState.FAILED}
     assert {state for state, after in JOB_TRANSITIONS.items() if not after} == terminal
     assert set(JOB_TRANSITIONS) == set(JobState)
+
+
+def test_unfinished_output_goes_and_its_record_stays(folder: JobFolder) -> None:
+    (folder.partial / "record").mkdir(parents=True)
+    (folder.partial / "record" / "quantize.py").write_text("the script")
+    (folder.partial / "model.safetensors").write_bytes(b"half")
+    assert set(folder.small_files()) == {"spec.json", "quantize.py"}
+    folder.drop_unfinished()
+    assert not folder.partial.exists()
+    assert folder.small_files()["quantize.py"].read_text() == "the script"
+    folder.drop_unfinished()  # nothing is left to do
+
+
+def test_a_link_is_no_file_to_download(folder: JobFolder) -> None:
+    (folder.path / "passwd").symlink_to("/etc/passwd")
+    folder.result.mkdir()
+    (folder.result / "model.safetensors").write_bytes(b"large")
+    assert set(folder.small_files()) == {"spec.json"}

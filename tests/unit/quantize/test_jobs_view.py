@@ -54,6 +54,11 @@ def test_a_visitor_sees_states_and_no_files_or_actions() -> None:
     waits = view("a", JobState.PENDING, waiting="Waits for memory.", stoppable=("embedded/base",))
     for row in board(waits, view("b", JobState.FAILED, failure_reason="No."), may_control=False):
         assert (row["actions"], row["files"], row["stops"]) == ([], [], [])
+    failed = view("c", JobState.FAILED, failure_reason="A line of /home/owner/log.", result=None)
+    assert board(failed, may_control=False)[0]["message"] == "Failed."
+    assert board(view("d", JobState.SUCCEEDED, result=RESULT), may_control=False)[0]["summary"] == []
+    told = job_api_view(failed, ["a line"], may_control=False)
+    assert (told["message"], told["log_tail"], told["result"], told["failure_reason"]) == ("Failed.", [], None, None)
 
 
 def test_compare_is_offered_when_the_engine_is_there() -> None:
