@@ -104,7 +104,9 @@ def test_the_form_is_filled_by_keyboard(quantize: ComparePage) -> None:
 def test_a_conversation_becomes_calibration_data(compare: ComparePage) -> None:
     page = compare.page
     compare.choose_scripted()
-    compare.ask("Count up.")
+    page.get_by_role("button", name="Describe the picture.").click()
+    expect(compare.thumbs).to_have_count(1)
+    compare.ask("Describe the picture.")
     page.get_by_role("button", name="Re-quantize with these").click()
     expect(page.get_by_role("heading", name="New job")).to_be_visible()
     expect(page.get_by_label("Calibration data")).to_have_value("traces")
@@ -113,7 +115,7 @@ def test_a_conversation_becomes_calibration_data(compare: ComparePage) -> None:
     expect(plan).to_contain_text("Differs from the recipe")
     expect(plan).to_contain_text("calibration.sources")
     plan.get_by_role("button", name="Look at the calibration data").click()
-    expect(page.get_by_role("dialog", name="Calibration data")).to_contain_text("Count up.")
+    expect(page.get_by_role("dialog", name="Calibration data")).to_contain_text("Describe the picture.")
     page.keyboard.press("Escape")
 
 
