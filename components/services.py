@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,7 +22,7 @@ from components.core.scores import Score
 from components.engines.catalog import Catalog
 from components.engines.exact_scoring import ExactScorer
 from components.engines.job_lease import JobLease
-from components.engines.memory import gpu_memory_bytes
+from components.engines.memory import count_gpus, gpu_memory_bytes
 from components.engines.prepare import ModelPreparer
 from components.engines.specs import SpecSettings, engine_spec, engine_specs, exchange_folder
 from components.engines.supervisor import EngineHub
@@ -197,12 +195,3 @@ def _driver_environment(settings: Settings) -> dict[str, str]:
     passed = INHERITED_VARIABLES | {"HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE"}
     engines = {name: value for name, value in os.environ.items() if name in passed}
     return {**_child_environment(), **engines, "DIPTYCH_STATE_DIR": str(settings.state_dir)}
-
-
-def count_gpus() -> int:
-    """How many NVIDIA GPUs the driver tells of; 0 without a driver. The same question as the Makefile's."""
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return 0
-    listed = subprocess.run([program, "-L"], capture_output=True, text=True, timeout=30, check=False)
-    return sum(line.startswith("GPU ") for line in listed.stdout.splitlines()) if listed.returncode == 0 else 0

@@ -36,16 +36,16 @@ def state_dir() -> Iterator[Path]:
         yield Path(folder)
 
 
+def make_service(state_dir: Path) -> QuantizeService:
+    """The app's own, without a queue."""
+    catalog = Catalog(list_pairs(ROOT / "profiles")[0])
+    settings = QuantizeSettings(state_dir, ROOT, "embedded")
+    return QuantizeService(catalog, ModelPreparer(state_dir / "models", ROOT), SimpleNamespace(), settings)
+
+
 def make_job(state_dir: Path, spec: dict[str, Any], name: str) -> JobFolder:
     """A job's folder from its plan, as the app makes it."""
-    catalog = Catalog(list_pairs(ROOT / "profiles")[0])
-    service = QuantizeService(
-        catalog,
-        ModelPreparer(state_dir / "models", ROOT),
-        SimpleNamespace(),
-        QuantizeSettings(state_dir, ROOT, "embedded"),
-    )
-    _, job = service.prepare(spec)
+    _, job = make_service(state_dir).prepare(spec)
     folder = JobFolder(state_dir / "jobs" / name)
     folder.create(json.loads(job.as_json()))
     return folder
@@ -110,6 +110,14 @@ def test_losses_and_layers_were_told_while_it_ran(state_dir: Path) -> None:
     assert any(event.loss is not None for event in quantizing)
     assert any(event.remaining_s for event in quantizing)
     assert all((event.peak_memory_bytes or 0) > 100e6 for event in quantizing)
+
+
+def test_a_dry_run_on_the_first_layer_tells_the_time(state_dir: Path) -> None:
+    """After the jobs above: the tool's environment is there."""
+    plan = make_service(state_dir).measure({"recipe": "w4a16-gptq"})
+    assert plan.time_basis.startswith("From a dry run")
+    assert plan.time_estimate_s is not None
+    assert 75 < plan.time_estimate_s < 1200
 
 
 def test_a_cancelled_job_leaves_no_process_and_no_half_checkpoint(state_dir: Path) -> None:
