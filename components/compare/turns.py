@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import secrets
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable
@@ -29,7 +30,7 @@ from components.engines.supervisor import EngineHub, EngineStatus
 from components.storage.images import ImageStore
 from components.storage.traces import TraceRepository
 
-_REQUESTS_FIRST_S = 0.02  # packing and writing a turn takes the interpreter some ms, which the requests need first
+_ENGINES_FIRST_S = 0.25  # packing and writing a turn takes some ms of a core, which the first token needs
 _KEPT_TURNS = 512  # finished turns kept in memory for the next turn's history; the database has them all
 
 
@@ -49,6 +50,7 @@ class LiveTurn:
     parents: tuple[Trace, ...]
     entry: CatalogEntry
     persisted: asyncio.Task[None]
+    answering: asyncio.Event  # a first token has come, or a column has ended without one
     streams: dict[str, ColumnStream] = field(default_factory=dict)
     trouble: dict[str, object] | None = None  # what went wrong with keeping it, for the page
 
@@ -110,13 +112,15 @@ class TurnService:
         )
         # The database commits to disk while the engines already work: neither waits for the other, and no answer
         # is confirmed before its turn is stored (see _finish).
-        persisted = asyncio.create_task(self._persist(trace))
-        live = LiveTurn(ask=ask, trace=trace, parents=parents, entry=entries[0], persisted=persisted)
+        answering = asyncio.Event()
+        persisted = asyncio.create_task(self._persist(trace, answering))
+        live = LiveTurn(ask, trace, parents, entries[0], persisted, answering)
         self._remember(live)
         return live
 
-    async def _persist(self, trace: Trace) -> None:
-        await asyncio.sleep(_REQUESTS_FIRST_S)
+    async def _persist(self, trace: Trace, answering: asyncio.Event) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(answering.wait(), _ENGINES_FIRST_S)
         await asyncio.to_thread(self._traces.create_turn, trace)
 
     def _slot(self, ask: Ask, column: ColumnRequest, parents: tuple[Trace, ...], attempt: int) -> StoredAnswer:
@@ -188,7 +192,7 @@ class TurnService:
             columns=(), parent_id=trace.parent_id, history=history,
         )  # fmt: skip
         done = asyncio.create_task(asyncio.sleep(0))
-        live = LiveTurn(ask, trace, tuple(chain[:-1]), self._catalog.entries()[0], done)
+        live = LiveTurn(ask, trace, tuple(chain[:-1]), self._catalog.entries()[0], done, asyncio.Event())
         self._remember(live)
         return live
 
@@ -221,8 +225,11 @@ class TurnService:
         try:
             async with aclosing(stream.run(flush_s)) as snapshots:
                 async for snapshot in snapshots:
+                    if snapshot.answer.text:
+                        live.answering.set()
                     yield snapshot
         finally:
+            live.answering.set()
             self.active_streams -= 1
             saver.cancel()
             await asyncio.shield(self._finish(live, slot, stream))
