@@ -1,4 +1,4 @@
-"""vLLM on a CPU empties an output projection that it takes for a linear layer; the scoring extension keeps its weight."""
+"""vLLM on a CPU empties an output projection that it takes for a linear layer; the extension keeps its weight."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ weight = torch.randn(512, 64, dtype=torch.bfloat16)
 head.weight = torch.nn.Parameter(weight, requires_grad=False)
 method = UnquantizedLinearMethod.__new__(UnquantizedLinearMethod)
 UnquantizedLinearMethod.process_weights_after_loading(method, head)
-print("emptied" if head.weight.numel() == 0 else "whole", torch.equal(getattr(head, jobs.KEPT_HEAD, head.weight), weight))
+kept = getattr(head, jobs.KEPT_HEAD, head.weight)
+print("emptied" if head.weight.numel() == 0 else "whole", torch.equal(kept, weight))
 """
 
 
