@@ -9,10 +9,14 @@ import socket
 import uvicorn
 from fastapi import FastAPI
 
+from components.compare.eyes_view import reliance_markdown, reliance_to_dict
+from components.compare.repeat_view import repeat_to_dict, repeats_markdown
 from components.compare.score_view import ALL_ALTERNATIVES, divergence_markdown, score_to_dict
 from components.compare.tab import create_compare_tab
 from components.compare.tab_api import add_compare_api
+from components.compare.tab_continue_api import add_continue_api
 from components.compare.tab_handlers import CompareHandlers
+from components.compare.tab_repeat import add_repeat_api
 from components.compare.tab_score_api import add_score_api
 from components.core.errors import AppError, InputError
 from components.core.trace_export import traces_to_dict, traces_to_markdown
@@ -66,14 +70,17 @@ def create_server(services: Services) -> FastAPI:
 def _compare(services: Services, handlers: CompareHandlers, access: Access) -> Refresh:
     urls = [example_url(example.image) for example in services.pair.examples]
     refresh = create_compare_tab(
-        handlers=handlers, scoring=services.scoring, catalog=services.catalog, pair=services.pair,
-        max_file_bytes=services.settings.image_max_bytes, example_urls=urls, access=access,
+        handlers=handlers, scoring=services.scoring, eyes=services.eyes, repeating=services.repeating,
+        catalog=services.catalog, pair=services.pair, max_file_bytes=services.settings.image_max_bytes,
+        example_urls=urls, access=access,
     )  # fmt: skip
     add_compare_api(
         turns=services.turns, store=services.images, catalog=services.catalog, hub=services.hub, pair=services.pair,
         access=access,
     )  # fmt: skip
-    add_score_api(services.scoring)
+    add_score_api(services.scoring, services.eyes)
+    add_continue_api(services.turns)
+    add_repeat_api(services.repeating, access)
     return refresh
 
 
@@ -96,14 +103,20 @@ def _export(services: Services, trace_id: str, kind: str) -> tuple[str, str]:
     """
     chain = services.traces.conversation(trace_id)
     scores = {trace.id: services.scores.of_turn(trace.id) for trace in chain}
+    reliances = {trace.id: services.reliances.of_turn(trace.id) for trace in chain}
+    repeats = {trace.id: services.repeats.of_turn(trace.id) for trace in chain}
     if kind == "json":
         document = traces_to_dict(chain)
         for trace in document["traces"]:
             trace["scores"] = [score_to_dict(score, ALL_ALTERNATIVES) for score in scores[trace["id"]]]
+            trace["picture_reliances"] = [reliance_to_dict(found) for found in reliances[trace["id"]]]
+            trace["repeats"] = [repeat_to_dict(repeat) for repeat in repeats[trace["id"]]]
         return json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False), "application/json"
     if kind == "md":
-        divergences = [divergence_markdown(found) for found in scores.values() if found]
-        return "\n".join([traces_to_markdown(chain), *divergences]), "text/markdown; charset=utf-8"
+        parts = [divergence_markdown(found) for found in scores.values() if found]
+        parts += [reliance_markdown(found) for found in reliances.values() if found]
+        parts += [repeats_markdown(found) for found in repeats.values() if found]
+        return "\n".join([traces_to_markdown(chain), *parts]), "text/markdown; charset=utf-8"
     raise InputError(f"{kind!r} is no export format.", "Accepted: json, md.", field="format")
 
 

@@ -11,9 +11,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from components.compare.changed_pictures import PictureChanger
+from components.compare.eyes import EyesService
+from components.compare.repeat import RepeatService
 from components.compare.scoring import ScoringService
 from components.compare.turns import TurnService
 from components.core.errors import AppError
+from components.core.reliance import Reliance
+from components.core.scores import Score
 from components.engines.catalog import Catalog
 from components.engines.exact_scoring import ExactScorer
 from components.engines.job_lease import JobLease
@@ -31,11 +36,12 @@ from components.quantize.candidates import CandidateShelf
 from components.quantize.service import QuantizeService, QuantizeSettings
 from components.quantize.trace_rows import TraceExport
 from components.settings import REPOSITORY, Settings
+from components.storage.answer_records import AnswerRecords, reliance_records, score_records
 from components.storage.blobs import BlobStore
 from components.storage.database import Database
 from components.storage.images import ImageLimits, ImageStore
 from components.storage.jobs import JobRepository
-from components.storage.scores import ScoreRepository
+from components.storage.repeats import RepeatRepository
 from components.storage.state_lock import StateLock
 from components.storage.traces import TraceRepository
 
@@ -53,7 +59,11 @@ class Services:
     hub: EngineHub
     turns: TurnService
     scoring: ScoringService
-    scores: ScoreRepository
+    eyes: EyesService
+    scores: AnswerRecords[Score]
+    reliances: AnswerRecords[Reliance]
+    repeating: RepeatService
+    repeats: RepeatRepository
     traces: TraceRepository
     images: ImageStore
     jobs: JobService
@@ -120,16 +130,25 @@ def build_services(settings: Settings) -> Services:
         export=TraceExport(traces, images).write,
     )  # fmt: skip
     turns = TurnService(catalog=catalog, hub=hub, traces=traces, images=images, now=_utc_now)
-    scores = ScoreRepository(database, blobs)
+    scores = score_records(database, blobs)
     exact = ExactScorer(exchange_folder(settings.state_dir))
     exact.remove_leftovers()
     scoring = ScoringService(
         catalog=catalog, hub=hub, traces=traces, scores=scores, data_url=turns.data_url,
         exact=exact, now=_utc_now,
     )  # fmt: skip
+    reliances = reliance_records(database, blobs)
+    changer = PictureChanger(images, sorted((settings.assets_dir / "samples").glob("*.png")))
+    eyes = EyesService(
+        scoring=scoring, hub=hub, exact=exact, images=images, changer=changer, reliances=reliances, now=_utc_now
+    )
+    repeats = RepeatRepository(database)
+    repeats.recover()
+    repeating = RepeatService(turns=turns, catalog=catalog, hub=hub, repeats=repeats, now=_utc_now)
     return Services(
         settings=settings, pair=pair, catalog=catalog, hub=hub, turns=turns, scoring=scoring, scores=scores,
-        traces=traces, images=images, jobs=jobs, quantize=quantize,
+        eyes=eyes, reliances=reliances, repeating=repeating, repeats=repeats, traces=traces, images=images,
+        jobs=jobs, quantize=quantize,
         database=database, lock=lock, profile_errors=tuple(errors),
     )  # fmt: skip
 

@@ -1,5 +1,5 @@
 /* One column of the Compare tab: the conversation with one engine. Value from Python (compare/view_model.py):
-   {position, role, empty, turns: [{id, prompt, images, answers: [{id, attempt, outcome, text, tools, error, stats, waiting}]}]} */
+   {position, role, empty, turns: [{id, prompt, images, answers: [{id, attempt, engine, outcome, text, tools, error, stats, waiting, continued, note}]}]} */
 (function () {
   "use strict";
   const d = window.diptych;
@@ -10,7 +10,7 @@
     const list = el("div", { class: "dt-turns", "aria-live": "polite" });
     const empty = el("p", { class: "dt-empty" });
     fill(root, empty, list);
-    const me = { position: -1, value: null, element: root, views: new Map(), made_us: 0 };
+    const me = { position: -1, value: null, element: root, views: new Map(), made_us: 0, trigger };
 
     function draw(value) {
       if (value.position === undefined || value.made_us < me.made_us) return; // an older value that came back
@@ -47,10 +47,11 @@
     const answer = el("div", { class: "dt-answer" });
     const tools = el("div", { class: "dt-tools" });
     const wait = el("p", { class: "dt-wait" });
+    const note = el("p", { class: "dt-note dt-soft" });
     const fault = el("div", { class: "dt-fault", role: "alert" });
     const stats = el("div", { class: "dt-stats" });
     const actions = el("div", { class: "dt-actions" });
-    const node = el("article", { class: "dt-turn", "data-turn": id }, asked, answer, tools, wait, fault, stats, actions);
+    const node = el("article", { class: "dt-turn", "data-turn": id }, asked, note, answer, tools, wait, fault, stats, actions);
     let drawn = "", actionsDrawn = "", turnNow = null;
 
     edit.addEventListener("click", () => window.dispatchEvent(new CustomEvent("diptych:edit", { detail: turnNow })));
@@ -69,7 +70,7 @@
       setText(question, turn.prompt);
       if (turn.images.length) question.append(el("span", { class: "dt-soft" }, ` · ${turn.images.length} image${turn.images.length > 1 ? "s" : ""}`));
       const current = turn.answers[d.pickedIndex(turn)];
-      if (!current) { drawText("", true); setText(wait, "This column was not asked."); fill(stats); fill(actions); actionsDrawn = ""; return; }
+      if (!current) { drawText("", true); setText(wait, "This column was not asked."); fill(stats); fill(note); fill(actions); actionsDrawn = ""; return; }
       const live = current.outcome === "streaming";
       drawText(current.text, !!column.raw || live);
       node.classList.toggle("dt-live", live && !!current.text);
@@ -77,6 +78,7 @@
       setText(wait, live && !current.text ? current.waiting || "Waiting for the first token" : "");
       wait.classList.toggle("dt-pulse", live && !current.text);
       drawFault(current);
+      fill(note, (current.note || []).map(([kind, text]) => kind === "token" ? el("code", {}, d.inLine(text)) : text));
       fill(stats, current.stats ? [el("div", {}, current.stats), el("div", {}, current.settings)] : []);
       drawActions(turn, current, isLast, live);
     }

@@ -70,7 +70,10 @@
     function send() {
       const prompt = area.value;
       if (ask.disabled) return;
-      if (!prompt.trim()) { area.focus(); say("The prompt is empty.", "Write a question first."); return; }
+      if (!prompt.trim()) { waiting = false; area.focus(); say("The prompt is empty.", "Write a question first."); return; }
+      // Right after the page was opened its columns may still be on their way; the question waits for them.
+      if (!d.columnsDrawn()) { waiting = true; say("The page is still loading.", "The question is sent as soon as its columns are there."); return; }
+      waiting = false;
       fill(trouble);
       const turns = d.turnsOfPage();
       const target = d.state.editing;
@@ -82,7 +85,8 @@
       area.value = ""; d.state.attached = []; d.state.editing = null;
       grow(); d.changed();
     }
-    let sent = null;
+    let sent = null, waiting = false;
+    d.subscribe(() => { if (waiting && d.columnsDrawn()) send(); });
     /* A refused question comes back into the box: nothing that a person wrote is lost. */
     window.addEventListener("diptych:refused", (event) => {
       say(event.detail.message, event.detail.hint);

@@ -31,6 +31,23 @@
     if (node.textContent !== text) node.textContent = text;
   }
 
+  /** Text as nodes, with what can't be seen made visible: line breaks, tabs, controls, joiners, direction marks. */
+  function visible(text) {
+    const parts = [];
+    let plain = "";
+    const flush = () => { if (plain) parts.push(plain); plain = ""; };
+    for (const char of text) {
+      if (char === "\n") { flush(); parts.push(el("span", { class: "dt-unseen" }, "⏎"), "\n"); }
+      else if (char === "\t") { flush(); parts.push(el("span", { class: "dt-unseen" }, "⇥"), "\t"); }
+      else if (/[\p{Cc}\p{Cf}\p{Cs}\u2028\u2029]/u.test(char)) {
+        flush();
+        parts.push(el("span", { class: "dt-unseen" }, `⟨U+${char.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`));
+      } else plain += char;
+    }
+    flush();
+    return parts.length ? parts : [el("span", { class: "dt-unseen" }, "∅")];
+  }
+
   /** Markdown of an untrusted answer, as safe nodes: no pictures, no forms, no styles, no live links out of the page. */
   function renderMarkdown(text) {
     const dirty = window.marked.parse(text, { gfm: true, breaks: true, async: false });
@@ -55,6 +72,11 @@
 
   function visibleColumns() {
     return Object.values(state.columns).filter((c) => c.value && c.element.offsetParent !== null);
+  }
+  /** Whether every column that the page shows has got its first value. */
+  function columnsDrawn() {
+    const shown = [...document.querySelectorAll(".dt-col")].filter((c) => c.offsetParent !== null).length;
+    return shown > 0 && visibleColumns().length >= shown;
   }
   function turnsOfPage() {
     const columns = visibleColumns().map((c) => c.value.turns || []);
@@ -137,6 +159,6 @@
     update();
   }
 
-  window.diptych = { el, fill, setText, renderMarkdown, randomKey, state, changed, subscribe, visibleColumns, turnsOfPage,
+  window.diptych = { el, fill, setText, visible, renderMarkdown, randomKey, state, changed, subscribe, visibleColumns, columnsDrawn, turnsOfPage,
     isStreaming, history, pickedIndex, showTurnInAddress, onKey, openSheet, showTab, toast, copyText, bind };
 })();

@@ -11,40 +11,40 @@
     rank: { name: "Rank", level: (t) => (t.rc === null ? null : t.rc === 1 ? 0 : steps(t.rc, [2, 3, 6, 20])), value: (t) => t.rc === null ? null : Math.log(t.rc) },
     entropy: { name: "Entropy", level: (t) => (t.hc === null ? null : steps(Math.abs(t.hc - t.hb), [0.02, 0.1, 0.4, 1])), value: (t) => t.hc === null ? null : Math.abs(t.hc - t.hb) },
     agree: { name: "Agreement", level: (t) => (t.f === null ? null : t.f ? 4 : 0), value: (t) => t.f === null ? null : t.f ? 1 : 0 },
+    ...d.eyesModes,
   };
   function steps(value, edges) { let level = 0; for (const edge of edges) if (value >= edge) level += 1; return level; }
 
-  /** A token's text with what can't be seen made visible: line breaks, tabs, controls, joiners, direction marks. */
   function shown(token) {
-    if (token.b) return [el("span", { class: "dt-bytes", title: "Bytes of a part of a character" }, `⟨${token.b}⟩`)];
-    const parts = [];
-    let plain = "";
-    const flush = () => { if (plain) parts.push(plain); plain = ""; };
-    for (const char of token.t) {
-      if (char === "\n") { flush(); parts.push(el("span", { class: "dt-unseen" }, "⏎"), "\n"); }
-      else if (char === "\t") { flush(); parts.push(el("span", { class: "dt-unseen" }, "⇥"), "\t"); }
-      else if (/[\p{Cc}\p{Cf}\p{Cs}\u2028\u2029]/u.test(char)) {
-        flush();
-        parts.push(el("span", { class: "dt-unseen" }, `⟨U+${char.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`));
-      } else plain += char;
-    }
-    flush();
-    return parts.length ? parts : [el("span", { class: "dt-unseen" }, "∅")];
+    return token.b ? [el("span", { class: "dt-bytes", title: "Bytes of a part of a character" }, `⟨${token.b}⟩`)] : d.visible(token.t);
   }
-  function inLine(text) { return shown({ t: text }).map((p) => (p === "\n" ? "" : p)); }
+  function inLine(text) { return d.visible(text).map((p) => (p === "\n" ? "" : p)); }
+  d.inLine = inLine;
   function percent(p) { return p === null ? "not listed" : p < 0.0005 && p > 0 ? "<0.1 %" : `${(p * 100).toFixed(1)} %`; }
   function number(v, digits) { return v === null || v === undefined ? "not known" : v !== 0 && Math.abs(v) < 0.0005 ? v.toExponential(1) : v.toFixed(digits); }
 
   window.diptych.divergence = function (element, props, trigger, watch) {
-    const me = { value: {}, mode: "kl", at: -1, spans: [], asked: "" };
+    const me = { value: {}, mode: "kl", at: -1, chosen: 0, spans: [], asked: "", candidate: null, unit: "nats" };
     const heat = el("div", { class: "dt-heat", tabindex: "0", role: "group", "aria-label": "Tokens of the answer" });
     const map = el("canvas", { class: "dt-minimap", height: "34", title: "The whole answer; click to go there", role: "img", "aria-label": "Divergence over the answer's positions" });
     const side = el("div", { class: "dt-inspect", "aria-live": "polite" });
     const forkNote = el("p", { class: "dt-forks" });
+    const eyes = d.eyes({
+      measure: (picture, again) => { setMode("picture"); trigger("eyes", { turn: me.value.turn, of: me.value.path_of, candidate: me.value.candidate, picture, again }); },
+      jump: (index) => select(index, true),
+      repaint: () => { if (!d.eyesModes[me.mode]) setMode("picture"); paint(); inspect(me.at); },
+      inLine,
+    });
 
+    function setMode(mode) { me.mode = mode; const modes = element.querySelector(".dt-mode"); if (modes) modes.value = mode; }
     function ask(path, again) {
       const turn = latest();
-      if (turn) trigger("score", { turn: turn.id, of: path, again }); // not "path": Gradio takes that for a file
+      const candidate = me.candidate && columnOf(me.candidate, turn) ? me.candidate : null;
+      if (turn) trigger("score", { turn: turn.id, of: path, candidate, again }); // not "path": Gradio takes that for a file
+    }
+    /** The column in which an engine answered a turn. */
+    function columnOf(engine, turn) {
+      return d.visibleColumns().find((c) => turn && c.value.turns.some((t) => t.id === turn.id && t.answers.some((a) => a.engine === engine)));
     }
     /** The newest turn, once base and candidate have both ended. */
     function latest() {
@@ -64,7 +64,7 @@
       markStale();
       const turn = latest();
       if (!turn) { if (!d.visibleColumns().some((c) => c.value.turns.length)) { me.asked = ""; me.value = {}; fill(element); } return; }
-      const answers = d.visibleColumns().flatMap((c) => c.value.turns[c.value.turns.length - 1].answers.map((a) => a.id));
+      const answers = d.visibleColumns().flatMap((c) => c.value.turns[c.value.turns.length - 1].answers.filter((a) => !a.continued).map((a) => a.id));
       const key = turn.id + answers.join();
       if (key === me.asked) return;
       const roles = new Set(d.visibleColumns().map((c) => c.element.closest(".dt-col")?.dataset.role));
@@ -75,8 +75,8 @@
 
     d.bind(props, watch, (value) => {
       if (!value.state || value.state === "none") return;
+      if (value.state !== "done" || value.answer !== me.value.answer) me.at = -1;
       me.value = value;
-      me.at = -1;
       markStale();
       draw();
     });
@@ -85,7 +85,7 @@
       const value = me.value;
       const paths = el("span", { class: "dt-switch", role: "group", "aria-label": "Whose answer" }, ["base", "candidate"].map((path) =>
         el("button", { type: "button", class: "dt-link", "aria-pressed": String(value.path_of === path), onclick: () => ask(path, false) }, `${path === "base" ? "Base" : "Candidate"}'s answer`)));
-      const head = el("header", {}, el("h3", {}, "Divergence"), paths);
+      const head = el("header", {}, el("h3", {}, "Divergence"), paths, candidates(value));
       if (value.state !== "done") {
         const words = {
           busy: el("p", { class: "dt-soft dt-pulse" }, "Scoring the same tokens under both models"),
@@ -100,15 +100,29 @@
       modes.addEventListener("change", () => { me.mode = modes.value; paint(); });
       head.append(modes, el("span", { class: "dt-soft dt-method", title: value.precision }, value.method_words));
       drawTokens();
+      const eyesPart = eyes.attach(value);
       fill(element, head,
         el("div", { class: "dt-parts" }, el("div", {}, freeRun(value.free_run), forkNote, heat, map,
-          el("p", { class: "dt-stats" }, [...value.figures, value.floor_words].join(" · ")), value.notes.map((n) => el("p", { class: "dt-soft" }, n)),
-          el("p", { class: "dt-soft dt-small-actions" }, el("button", { type: "button", class: "dt-link", onclick: () => histogram(value) }, "Histogram"),
+          el("p", { class: "dt-stats" }, [...value.figures[me.unit], value.floor_words[me.unit]].join(" · ")), value.notes.map((n) => el("p", { class: "dt-soft" }, n)), eyesPart,
+          el("p", { class: "dt-soft dt-small-actions" }, el("button", { type: "button", class: "dt-link", onclick: () => histogram(value) }, "Histogram"), unitSwitch(),
             el("button", { type: "button", class: "dt-link", onclick: () => ask(value.path_of, true) }, "Score again"))), side));
       sayForks();
       paint();
       const forks = forkList();
-      select(forks.length ? forks[0] : highest());
+      select(me.at >= 0 ? me.at : forks.length ? forks[0] : highest());
+    }
+
+    /** Which candidate is scored, where a turn has several. */
+    function candidates(value) {
+      if (!value.candidates || value.candidates.length < 2) return null;
+      const list = el("select", { class: "dt-mode", "aria-label": "Which candidate" },
+        value.candidates.map(([id, label]) => el("option", { value: id, selected: id === value.candidate }, label)));
+      list.addEventListener("change", () => { me.candidate = list.value; ask(value.path_of, false); });
+      return list;
+    }
+    function unitSwitch() {
+      const other = me.unit === "nats" ? "bits" : "nats";
+      return el("button", { type: "button", class: "dt-link", onclick: () => { me.unit = other; const at = me.at; draw(); select(at); } }, `Show ${other}`);
     }
 
     /** Where the two answers themselves part, each model going on by itself. */
@@ -116,7 +130,14 @@
       if (!run) return null;
       if (run.fork === null) return el("p", {}, "Free run: both wrote the same tokens.");
       const side = (choice) => choice.text === null ? "has ended" : [el("code", {}, inLine(choice.text)), choice.probability === null ? "" : ` ${choice.probability.toFixed(2)}`];
-      return el("p", { class: "dt-free" }, `Free run: the answers part at token ${run.fork + 1}: base `, side(run.base), " → candidate ", side(run.candidate), ".");
+      return el("p", { class: "dt-free" }, `Free run: the answers part at token ${run.fork + 1}: base `, side(run.base), " → candidate ", side(run.candidate), ". ",
+        el("button", { type: "button", class: "dt-link", onclick: () => sideBySide(run) }, "Both answers, aligned"));
+    }
+    function sideBySide(run) {
+      d.openSheet("Both answers, aligned",
+        el("p", { class: "dt-soft" }, `Each model went its own way from token ${run.fork + 1} on. Where the words agree they stand once.`),
+        el("div", { class: "dt-aligned" }, el("b", {}, "Base"), el("b", {}, "Candidate"),
+          run.aligned.map((part) => part.length === 1 ? el("p", { class: "dt-both" }, inLine(part[0])) : [el("p", { class: "dt-only-base" }, inLine(part[0])), el("p", { class: "dt-only-cand" }, inLine(part[1]))])));
     }
 
     function drawTokens() {
@@ -177,10 +198,32 @@
       if (index < 0 || index >= me.spans.length) return;
       me.spans[me.at]?.classList.remove("dt-at");
       me.at = index;
+      me.chosen = firstChoice(me.value.tokens[index]);
       me.spans[index].classList.add("dt-at");
       if (scroll) me.spans[index].scrollIntoView({ block: "nearest" });
       drawMap();
       inspect(index);
+    }
+    /** Which alternative is offered for going on: at a fork the base's, where the base's path is looked at. */
+    function firstChoice(token) {
+      const both = token.f ? pair(token) : null;
+      return both ? Math.max(token.top.indexOf(both[me.value.path_of === "candidate" ? 1 : 0]), 0) : 0;
+    }
+    /** A new sibling answer in the column of that role: it is given the tokens before this one, and the chosen one. */
+    function goOn(role, index) {
+      const column = columnOf(me.value[role], { id: me.value.turn });
+      if (!column || d.isStreaming()) { d.toast(column ? "Wait until the answers are written" : `No ${role} column shows this turn`); return true; }
+      const chosen = me.value.tokens[index].top[me.chosen];
+      delete d.state.selected[column.value.turns.find((t) => t.id === me.value.turn).answers[0].id]; // the new one is looked at
+      column.trigger("force", { turn: me.value.turn, answer_id: me.value.answer, index, token_id: chosen[3] });
+      column.element.closest(".dt-col").scrollIntoView({ block: "nearest", behavior: "smooth" });
+      return true;
+    }
+    function goOnButtons(index) {
+      const token = me.value.tokens[index], chosen = token.top[me.chosen];
+      if (me.value.method !== "exact" || !chosen) return null;
+      return el("p", { class: "dt-go-on" }, "Force ", el("code", {}, inLine(chosen[0])), " into ",
+        ["candidate", "base"].map((role) => el("button", { type: "button", class: "dt-link", title: role === "candidate" ? "Key f" : null, onclick: () => goOn(role, index) }, `the ${role}`)));
     }
     function inspect(index) {
       const token = me.value.tokens[index], both = pair(token);
@@ -190,13 +233,17 @@
         : el("p", {}, el("code", {}, shown(token)));
       const top = Math.max(...token.top.map(([, p, q]) => Math.max(p ?? 0, q ?? 0)), 1e-9);
       const bar = (side, p) => el("span", { class: `dt-bar dt-bar-${side}`, title: percent(p) }, el("i", { style: `width:${Math.round(((p ?? 0) / top) * 100)}%` }));
-      const rows = token.top.map(([text, p, q]) => el("div", { class: "dt-bars" }, el("small", {}, percent(p)), bar("base", p), el("code", {}, inLine(text)), bar("cand", q), el("small", {}, percent(q))));
+      const choose = (row) => { me.chosen = row; inspect(index); };
+      const rows = token.top.map(([text, p, q], row) => el("div", { class: "dt-bars" }, el("small", {}, percent(p)), bar("base", p),
+        el("button", { type: "button", class: "dt-alt", "aria-pressed": String(row === me.chosen), title: "Choose it to go on from", onclick: () => choose(row) }, inLine(text)), bar("cand", q), el("small", {}, percent(q))));
       const times = me.value.floor > 0 && token.kl !== null ? (token.kl > me.value.floor ? `, ${Math.round(token.kl / me.value.floor).toLocaleString()} × the highest noise` : ", within the noise: no difference") : "";
       const facts = token.kl === null ? "Not on the same path, or nothing that both sides list."
-        : `KL ${me.value.method === "exact" ? "" : "≥ "}${number(token.kl, 4)} nats${times} · Δp ${number(token.dp === null ? null : token.dp * 100, 2)} % · rank ${token.rb ?? "?"} → ${token.rc ?? "?"}` + (token.hb === null ? "" : ` · entropy ${number(token.hb, 2)} → ${number(token.hc, 2)}`) + (token.m !== null && token.m < 0.9995 ? ` · ${percent(token.m)} of the base covered` : "");
-      fill(side, title, words, el("div", { class: "dt-mirror", role: "img", "aria-label": "Probabilities of both models" }, el("div", { class: "dt-bars dt-soft" }, el("small", {}), el("span", {}, "Base"), el("span", {}), el("span", {}, "Candidate"), el("small", {})), rows), el("p", { class: "dt-soft" }, facts),
-        el("p", { class: "dt-soft" }, el("kbd", {}, "n"), " ", el("kbd", {}, "p"), " next, previous fork"));
+        : `KL ${me.value.method === "exact" ? "" : "≥ "}${number(inUnit(token.kl), 4)} ${me.unit}${times} · Δp ${number(token.dp === null ? null : token.dp * 100, 2)} % · rank ${token.rb ?? "?"} → ${token.rc ?? "?"}` + (token.hb === null ? "" : ` · entropy ${number(inUnit(token.hb), 2)} → ${number(inUnit(token.hc), 2)}`) + (token.m !== null && token.m < 0.9995 ? ` · ${percent(token.m)} of the base covered` : "");
+      fill(side, title, words, el("div", { class: "dt-mirror", role: "group", "aria-label": "Probabilities of both models" }, el("div", { class: "dt-bars dt-soft" }, el("small", {}), el("span", {}, "Base"), el("span", {}), el("span", {}, "Candidate"), el("small", {})), rows), el("p", { class: "dt-soft" }, facts), eyes.about(token),
+        goOnButtons(index),
+        el("p", { class: "dt-soft" }, el("kbd", {}, "n"), " ", el("kbd", {}, "p"), " next, previous fork", me.value.method === "exact" ? [" · ", el("kbd", {}, "f"), " force"] : ""));
     }
+    function inUnit(nats) { return nats === null || me.unit === "nats" ? nats : nats / Math.LN2; }
     function histogram(value) {
       const edges = [0, 1e-5, 1e-4, 1e-3, 0.01, 0.05, 0.2, 1, Infinity], counts = new Array(edges.length - 1).fill(0);
       value.tokens.forEach((t) => { if (t.kl !== null) counts[edges.findIndex((e, i) => t.kl >= e && t.kl < edges[i + 1])] += 1; });
@@ -214,5 +261,6 @@
     new ResizeObserver(() => { if (me.value.state === "done") drawMap(); }).observe(element);
     d.onKey("n", "Next fork", () => jump(1));
     d.onKey("p", "Previous fork", () => jump(-1));
+    d.onKey("f", "Force the chosen token into the candidate", () => me.value.state === "done" && me.at >= 0 && !!me.value.tokens[me.at].top.length && goOn("candidate", me.at));
   };
 })();

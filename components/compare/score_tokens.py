@@ -1,17 +1,19 @@
-"""Statistics to token records: from the exact method's arrays, or from the top-k lists that two answers carry. Pure."""
+"""Statistics to token records: from the exact method's arrays, or from top-k lists. Pure."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from components.core.answers import Answer, TokenStep
+from components.core.answers import Answer, TokenStep, TopLogprob
 from components.core.errors import InputError
 from components.core.estimators import tail_bucket
 from components.core.scores import Alternative, Side, TokenScore
 from components.engines.exact_scoring import ExactResult
+from components.engines.prompt_logprobs import Row, check_same_vocabulary
 
 _FEW_ALTERNATIVES = 5
 
@@ -89,6 +91,61 @@ def top_k_tokens(base: Answer, candidate: Answer, path: Side) -> tuple[list[Toke
     if fewest < _FEW_ALTERNATIVES:
         notes.append("An endpoint returned few alternatives: the bound is loose.")
     return scored + rest, notes
+
+
+def whole_path_tokens(
+    base: Sequence[Row], candidate: Sequence[Row], written: Answer, text_of: Callable[[int], str], *,
+    of_base_only: bool = False,
+) -> tuple[list[TokenScore], list[str]]:  # fmt: skip
+    """Token records of every token of one side's answer, from both models' lists along it, and what to know about them.
+
+    Args:
+        base, candidate: one row for each token.
+        written: the answer.
+        text_of: text of an id, where no row tells it.
+        of_base_only: the candidate's rows are about the base's likeliest ids, not about its own.
+
+    Raises:
+        InputError: the vocabularies differ.
+    """
+    check_same_vocabulary(base, candidate)
+    texts = {token_id: text for row in (*base, *candidate) for token_id, text in row.texts.items()}
+    tokens = []
+    for p, q, step in zip(base, candidate, written.tokens, strict=True):
+        on_base, on_candidate = (_as_step(row, step, texts, text_of) for row in (p, q))
+        token = _top_k_token(on_base, on_candidate, step)
+        known: dict[str, Any] = {"base_rank": p.target_rank, "candidate_rank": q.target_rank}
+        if of_base_only:
+            known |= {"fork": _fork_among(p, q), "candidate_top": ()}
+        tokens.append(token.model_copy(update=known))
+    fewest = min(len(row.logprobs) for row in (*base, *candidate))
+    whose = "the base's likeliest ids" if of_base_only else "the ids that both sides list"
+    notes = [f"Lower bound along the whole answer, from {whose}, at least {fewest} a side."]
+    if fewest < _FEW_ALTERNATIVES:
+        notes.append("An endpoint returned few alternatives: the bound is loose.")
+    return tokens, notes
+
+
+def _fork_among(base: Row, candidate: Row) -> bool | None:
+    """Whether the candidate would choose another id than the base, from what it thinks of the base's ids alone.
+
+    None where an id that was not asked about might be the likeliest.
+    """
+    first = next(iter(base.logprobs), None)
+    if first is None or first not in candidate.logprobs:
+        return None
+    if next(iter(candidate.logprobs)) != first:
+        return True
+    rest = 1.0 - math.fsum(math.exp(value) for value in candidate.logprobs.values())
+    return False if math.exp(candidate.logprobs[first]) > rest else None
+
+
+def _as_step(row: Row, step: TokenStep, texts: Mapping[int, str], text_of: Callable[[int], str]) -> TokenStep:
+    top = tuple(
+        TopLogprob(token_id=token_id, text=texts.get(token_id) or text_of(token_id), logprob=logprob)
+        for token_id, logprob in row.logprobs.items()
+    )
+    return step.model_copy(update={"top": top})
 
 
 def _name(step: TokenStep) -> int | str:

@@ -72,7 +72,7 @@ def _line(score: Score) -> str:
     mean = figures["mean_kl_base_to_candidate_nats"]
     if mean is None:
         return f"- {score.candidate_engine}, {score.path}'s answer: no token could be compared ({score.method})."
-    bound = "at least " if score.method == "top_k" else ""
+    bound = "" if score.method == "exact" else "at least "
     floor = f", noise floor {score.floor.mean_nats:.2g}" if score.floor else ", noise floor not measured"
     fork = "no fork" if score.first_fork is None else f"first fork at token {score.first_fork + 1}"
     return (
@@ -88,21 +88,22 @@ def _token(token: TokenScore, k: int) -> dict[str, Any]:
     return values | {name: [item.model_dump(mode="json") for item in top[:k]] for name, top in tops.items()}
 
 
-def page_view(score: Score, labels: Mapping[str, str]) -> dict[str, Any]:
-    """What the divergence card draws; ``labels`` are the engines' names as shown."""
-    figures = summary(score)
+def page_view(score: Score, labels: Mapping[str, str], candidates: Sequence[str]) -> dict[str, Any]:
+    """What the divergence card draws; ``labels`` are the engines' names, ``candidates`` the turn's, as shown."""
     return {
         "state": "done",
         "turn": score.trace_id,
         "answer": score.answer_id,
         "path_of": score.path,
-        "candidate": labels.get(score.candidate_engine, score.candidate_engine),
+        "base": score.base_engine,
+        "candidate": score.candidate_engine,
+        "candidates": [[engine_id, labels.get(engine_id, engine_id)] for engine_id in candidates],
         "method": score.method,
         "method_words": _METHOD_WORDS[score.method],
         "precision": score.precision,
         "floor": score.floor.max_nats if score.floor else None,
-        "floor_words": _floor_words(score),
-        "figures": _figure_words(score, figures),
+        "floor_words": {unit: _floor_words(score, unit) for unit in _PER_NAT},
+        "figures": {unit: _figure_words(score, unit) for unit in _PER_NAT},
         "notes": list(score.notes),
         "tokens": [_page_token(token) for token in score.tokens],
     }
@@ -115,24 +116,29 @@ _METHOD_WORDS = {
 }
 
 
-def _floor_words(score: Score) -> str:
+_PER_NAT = {"nats": 1.0, "bits": 1 / math.log(2)}
+
+
+def _floor_words(score: Score, unit: str) -> str:
     floor = score.floor
     if floor is None:
         return "noise floor not measured"
     if floor.max_nats == 0:
         return f"noise floor 0: the base repeats itself to the bit over {floor.tokens} tokens"
-    return f"noise floor {_nats(floor.mean_nats)}, at most {_nats(floor.max_nats)} nats over {floor.tokens} tokens"
+    mean, most = _in(floor.mean_nats, unit), _in(floor.max_nats, unit)
+    return f"noise floor {mean}, at most {most} {unit} over {floor.tokens} tokens"
 
 
-def _figure_words(score: Score, figures: Mapping[str, Any]) -> list[str]:
+def _figure_words(score: Score, unit: str) -> list[str]:
+    figures = summary(score)
     mean = figures["mean_kl_base_to_candidate_nats"]
     if mean is None:
         return ["No token could be compared."]
     error = figures["mean_kl_standard_error_nats"]
-    spread = f" ± {_nats(error)}" if error is not None else ""
+    spread = f" ± {_in(error, unit)}" if error is not None else ""
     words = [
-        f"mean KL {'≥ ' if score.method != 'exact' else ''}{_nats(mean)}{spread} nats",
-        f"highest {_nats(figures['max_kl_base_to_candidate_nats'])}",
+        f"mean KL {'≥ ' if score.method != 'exact' else ''}{_in(mean, unit)}{spread} {unit}",
+        f"highest {_in(figures['max_kl_base_to_candidate_nats'], unit)}",
     ]
     if figures["same_top_p"] is not None:
         words.append(f"same likeliest token {figures['same_top_p']:.1%}")
@@ -141,13 +147,15 @@ def _figure_words(score: Score, figures: Mapping[str, Any]) -> list[str]:
     return [*words, f"{figures['tokens_scored']} tokens"]
 
 
-def _nats(value: float) -> str:
+def _in(nats: float, unit: str) -> str:
+    value = nats * _PER_NAT[unit]
     return f"{value:.4f}" if value >= 0.00005 or value == 0 else f"{value:.1e}"
 
 
 def _page_token(token: TokenScore) -> dict[str, Any]:
     """Short names: a long answer has thousands of these."""
     return {
+        "id": token.token_id,
         "t": token.text,
         # Half a character has no text of its own: its bytes are shown.
         "b": token.raw.hex(" ").upper() if token.raw is not None and "\ufffd" in token.text else None,
@@ -164,11 +172,12 @@ def _page_token(token: TokenScore) -> dict[str, Any]:
 
 
 def _joined(token: TokenScore) -> list[list[Any]]:
-    """Both sides' likeliest ids in one list: [text, base probability, candidate probability], base's best first."""
+    """Both sides' likeliest ids in one list: [text, base probability, candidate probability, id], base's best first."""
     seen: dict[tuple[int, str], Alternative] = {}
     for item in (*token.base_top[:_SHOWN], *token.candidate_top[:_SHOWN]):
         seen.setdefault((item.token_id, item.text), item)
-    return [[i.text, _probability(i.base_logprob), _probability(i.candidate_logprob)] for i in seen.values()]
+    found = seen.values()
+    return [[i.text, _probability(i.base_logprob), _probability(i.candidate_logprob), i.token_id] for i in found]
 
 
 def _probability(logprob: float | None) -> float | None:

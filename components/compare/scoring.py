@@ -6,87 +6,36 @@ import asyncio
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 
-from components.compare.request import Ask, chosen_answers, messages_for
-from components.compare.score_tokens import exact_tokens, top_k_tokens
-from components.core.answers import ImageRecord
-from components.core.errors import InputError
-from components.core.scores import Method, NoiseFloor, Score, Side, TokenScore
-from components.core.states import Outcome
-from components.core.traces import StoredAnswer, Trace
-from components.engines.catalog import Catalog, CatalogEntry
+from components.compare.case import Case, Wanted, case_of
+from components.compare.same_path import messages_of, path_of, why_not_by_ids
+from components.compare.score_tokens import exact_tokens, top_k_tokens, whole_path_tokens
+from components.core.answers import Answer, ImageRecord
+from components.core.errors import EngineError, InputError, StreamError
+from components.core.scores import Method, NoiseFloor, Score, TokenScore
+from components.engines.catalog import Catalog
 from components.engines.exact_scoring import ExactResult, ExactScorer, PathTokens
-from components.engines.inside_vllm.diptych_scoring import is_supported
+from components.engines.prompt_logprobs import NotOnThePathError, rows_of
 from components.engines.supervisor import EngineHub
+from components.engines.token_id_scores import stock_rows
 from components.engines.transport import EngineClient
-from components.storage.scores import ScoreRepository
+from components.storage.answer_records import AnswerRecords
 from components.storage.traces import TraceRepository
 
-PATHS = ("base", "candidate")
-METHODS = ("auto", "exact", "top_k")
 _READY_LIMIT_S = 900.0
 _FLOOR_TRIES = 3
+_FLOOR_TOKENS = 32
 _KEPT_FLOORS = 256
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What to score of a turn."""
-
-    path: Side = "base"
-    method: str = "auto"
-    candidate: str | None = None  # engine id; None = the turn's first candidate
-
-    @classmethod
-    def read(cls, options: Mapping[str, object]) -> Wanted:
-        """From the options of a call.
-
-        Raises:
-            InputError: naming the option and what it accepts.
-        """
-        path, method = str(options.get("path") or "base"), str(options.get("method") or "auto")
-        if path not in PATHS:
-            raise InputError(f"{path!r} is no path.", f"Accepted: {', '.join(PATHS)}.", field="path")
-        if method == "stock":
-            raise InputError(
-                "The method stock needs vLLM's V2 runner on a GPU and is not built yet.",
-                f"Accepted: {', '.join(METHODS)}.",
-                field="method",
-            )
-        if method not in METHODS:
-            raise InputError(f"{method!r} is no method.", f"Accepted: {', '.join(METHODS)}.", field="method")
-        candidate = options.get("candidate")
-        return cls("base" if path == "base" else "candidate", method, str(candidate) if candidate else None)
-
-
-@dataclass(frozen=True)
-class Case:
-    """A turn's answer between two engines."""
-
-    trace: Trace
-    parents: tuple[Trace, ...]
-    stored: StoredAnswer  # whose tokens are scored
-    other: StoredAnswer | None  # the other side's own answer, where the turn has one
-    base: CatalogEntry
-    candidate: CatalogEntry
-    wanted: Wanted
-
-    @property
-    def sides(self) -> tuple[StoredAnswer, StoredAnswer] | None:
-        """Base's and candidate's own answers; None where the turn has not both."""
-        if self.other is None:
-            return None
-        return (self.stored, self.other) if self.wanted.path == "base" else (self.other, self.stored)
 
 
 class ScoringService:
     """Scores answers; one at a time, since each fills the engines."""
 
     def __init__(
-        self, *, catalog: Catalog, hub: EngineHub, traces: TraceRepository, scores: ScoreRepository,
+        self, *, catalog: Catalog, hub: EngineHub, traces: TraceRepository, scores: AnswerRecords[Score],
         exact: ExactScorer, data_url: Callable[[ImageRecord], str], now: Callable[[], datetime],
     ) -> None:  # fmt: skip
         self._catalog, self._hub, self._traces, self._scores = catalog, hub, traces, scores
@@ -101,7 +50,7 @@ class ScoringService:
             RecordNotFoundError: there is no such turn. InputError: it can't be scored so; says why.
         """
         chain = await asyncio.to_thread(self._traces.conversation, trace_id)
-        return self._case(chain, wanted)
+        return case_of(chain, wanted, self._catalog)
 
     async def score(self, case: Case) -> Score:
         """Score the answer and store the result.
@@ -112,10 +61,33 @@ class ScoringService:
         async with self._turn:
             started = time.monotonic()
             method = self._method(case)
-            score = await (self._score_exactly(case) if method == "exact" else self._score_top_k(case))
+            by_method = {"exact": self._score_exactly, "stock": self._score_stock, "top_k": self._score_top_k}
+            score = await by_method[method](case)
             score = score.model_copy(update={"seconds": time.monotonic() - started})
         await asyncio.to_thread(self._scores.add, score)
         return score
+
+    def check_exact(self, case: Case) -> None:
+        """Refuse an answer that can't be scored exactly.
+
+        Raises:
+            InputError: says why.
+        """
+        reason = self._why_not_exact(case)
+        if reason:
+            raise InputError(f"This turn can't be scored exactly: {reason}", field="method")
+
+    @asynccontextmanager
+    async def exactly(self, case: Case) -> AsyncIterator[tuple[EngineClient, EngineClient]]:
+        """Base's and candidate's engine for exact work on an answer; nothing else is scored meanwhile.
+
+        Raises:
+            InputError: these engines can't score this answer exactly; says why. EngineError: one is not to be had.
+        """
+        self.check_exact(case)
+        async with self._turn:
+            base, candidate = [await self._client(entry.engine_id) for entry in (case.base, case.candidate)]
+            yield base, candidate
 
     def is_ready(self, case: Case) -> bool:
         """Whether scoring could begin at once."""
@@ -124,112 +96,60 @@ class ScoringService:
 
     async def stored(self, case: Case) -> Score | None:
         """The newest score of the very answer that would be scored now; None where there is none."""
-        found = await asyncio.to_thread(self._scores.of_turn, case.trace.id)
-        about = (case.stored.slot.id, case.candidate.engine_id)
-        return next((s for s in reversed(found) if (s.answer_id, s.candidate_engine) == about), None)
+        return await asyncio.to_thread(self._scores.newest, case.stored.slot.id, case.candidate.engine_id)
 
-    # ---- which answer, which engines --------------------------------------------------------------------------
-
-    def _case(self, chain: Sequence[Trace], wanted: Wanted) -> Case:
-        trace = chain[-1]
-        bases = [a for a in trace.latest_answers if a.slot.label.role == "base"]
-        candidates = [
-            a for a in trace.latest_answers
-            if a.slot.label.role == "candidate" and wanted.candidate in (None, a.slot.label.engine_id)
-        ]  # fmt: skip
-        mine, others = (bases, candidates) if wanted.path == "base" else (candidates, bases)
-        if not mine:
-            raise InputError(
-                f"This turn has no answer of a {wanted.path}.", f"Ask a {wanted.path} too, or score the other path.",
-                field="path",
-            )  # fmt: skip
-        stored, other = mine[0], others[0] if others else None
-        base, candidate = self._engines(trace, bases, candidates, wanted)
-        if base.pair.id != candidate.pair.id:
-            raise InputError("Base and candidate belong to different pairs.", "Their tokens can't be compared.")
-        return Case(trace, tuple(chain[:-1]), stored, other, base, candidate, wanted)
-
-    def _engines(
-        self, trace: Trace, bases: list[StoredAnswer], candidates: list[StoredAnswer], wanted: Wanted
-    ) -> tuple[CatalogEntry, CatalogEntry]:
-        of_pair = self._catalog.of_pair(trace.pair)
-        if bases:
-            base = self._catalog.find(bases[0].slot.label.engine_id)
-        else:
-            base = next(entry for entry in of_pair if entry.model.role == "base")
-        if wanted.candidate or candidates:
-            name = wanted.candidate or candidates[0].slot.label.engine_id
-            return base, self._catalog.find(name, field="candidate")
-        first = next((entry for entry in of_pair if entry.model.role == "candidate"), None)
-        if first is None:
-            raise InputError("This pair has no candidate.", field="candidate")
-        return base, first
+    # ---- which method ------------------------------------------------------------------------------------------
 
     def _method(self, case: Case) -> Method:
         reason = self._why_not_exact(case)
         if case.wanted.method == "exact" and reason:
             raise InputError(f"This turn can't be scored exactly: {reason}", "Choose the method top_k.", field="method")
+        if case.wanted.method == "stock":
+            return "stock"
         return "top_k" if reason or case.wanted.method == "top_k" else "exact"
 
     def _why_not_exact(self, case: Case) -> str:
-        for entry in (case.base, case.candidate):
-            if entry.model.source.kind == "remote":
-                return f"{entry.engine_id} runs elsewhere, without our extension."
-            version = self._hub.status(entry.engine_id).engine_version
-            if version is not None and not is_supported(version):
-                return f"{entry.engine_id} is vLLM {version}, which the extension does not know."
-            if entry.pair.vision and case.trace.images and entry.pair.serve_of(entry.model).tokenizer_mode != "mistral":
-                return "with pictures it needs the mistral tokenizer mode."
-        answer = case.stored.answer
-        if not answer.prompt_token_ids or any(step.token_id is None for step in answer.tokens):
-            return "its token ids are not known."
-        return ""
+        reasons = (
+            why_not_by_ids(entry, self._hub.status(entry.engine_id), case.trace, case.stored)
+            for entry in (case.base, case.candidate)
+        )
+        return next((reason for reason in reasons if reason), "")
 
     # ---- exact ------------------------------------------------------------------------------------------------
 
     async def _score_exactly(self, case: Case) -> Score:
-        path = self._path(case)
+        path = self.path_of(case, self._data_url)
         base, candidate = [await self._client(entry.engine_id) for entry in (case.base, case.candidate)]
         result = await self._exact.score(base, candidate, path)
         floor = await self._floor(case.base.engine_id, path, result.dtype)
         texts = base.vocabulary.text if base.vocabulary else str
         notes = [] if floor else ["The noise floor could not be measured: small figures may be noise."]
-        precision = (
-            f"{result.dtype} hidden states, {result.logits_dtype} logits from each model's own head, float64 sums"
+        return self._record(
+            case, "exact", precision_of(result), exact_tokens(case.stored.answer, result, texts), floor, notes
         )
-        return self._record(case, "exact", precision, exact_tokens(case.stored.answer, result, texts), floor, notes)
 
-    def _path(self, case: Case) -> PathTokens:
+    def path_of(self, case: Case, data_url: Callable[[ImageRecord], str]) -> PathTokens:
+        """The answer's tokens after its prompt's, with the prompt's pictures as ``data_url`` gives them, in order.
+
+        Raises:
+            InputError: there is nothing to score, or base and candidate read different prompts.
+        """
         slot, answer = case.stored.slot, case.stored.answer
-        if answer.outcome in (Outcome.STREAMING, Outcome.FAILED) or not answer.tokens:
-            raise InputError("That answer has no tokens to score.", "Wait for its end, or retry it.", field="trace_id")
-        other = case.other
-        if (
-            other is not None
-            and not slot.history
-            and other.answer.prompt_token_ids
-            and other.answer.prompt_token_ids != answer.prompt_token_ids
-        ):
-            raise InputError(
-                "The two engines turned the same prompt or pictures into different tokens, so nothing can be compared.",
-                "Look at the turn's alarms.",
-                field="trace_id",
-            )
-        trace = case.trace
-        ask = Ask(key=trace.id, prompt=trace.prompt, system=trace.system, images=trace.images, columns=())
-        chosen = chosen_answers(case.parents, slot.position, slot.history)
-        messages = messages_for(ask, case.parents, chosen, self._data_url)
-        parts = [part for m in messages if isinstance(m["content"], list) for part in m["content"]]
-        images = tuple(part["image_url"]["url"] for part in parts if part["type"] == "image_url")
-        ids = tuple(token_id for token_id in answer.token_ids if token_id is not None)
-        return PathTokens(answer.prompt_token_ids, ids, images, salt=f"score-{trace.conversation_id}")
+        if case.other is not None and not slot.history:
+            _check_same_prompt(answer, case.other.answer)
+        return path_of(case.trace, case.parents, case.stored, data_url, f"score-{case.trace.conversation_id}")
 
     async def _floor(self, engine_id: str, path: PathTokens, dtype: str) -> NoiseFloor | None:
-        """Measured with the first answer that is scored after a start of the base's engine."""
+        """Measured with the first answer that is scored after a start of the base's engine.
+
+        Once more with a longer one, if that was short: a few tokens show little of the noise.
+        """
         since = self._hub.status(engine_id).since
         key = (engine_id, since, dtype)
         if key in self._floors:
-            return self._floors[key]
+            known = self._floors[key]
+            if known is None or known.tokens >= min(_FLOOR_TOKENS, len(path.answer_ids)):
+                return known
         client = await self._client(engine_id)
         floor = None
         for _ in range(_FLOOR_TRIES):
@@ -254,21 +174,64 @@ class ScoringService:
         await self._hub.wait_ready(engine_id, _READY_LIMIT_S)
         return self._hub.client(engine_id)
 
-    # ---- from what the answers brought along --------------------------------------------------------------------
+    # ---- lower bound ------------------------------------------------------------------------------------------
 
     async def _score_top_k(self, case: Case) -> Score:
+        reason = ""
+        if self._may_ask_again(case):
+            try:
+                return await self._score_whole_path(case)
+            except (NotOnThePathError, EngineError, StreamError) as exc:
+                if case.sides is None or any(side.slot.history for side in case.sides):
+                    raise  # nothing else to go by
+                reason = f"The answer could not be scored along its whole path: {exc.message}"
+        return self._score_lists(case, reason)
+
+    def _may_ask_again(self, case: Case) -> bool:
+        """Whether both are vLLM servers that answer now, and the tokens are known."""
+        answer = case.stored.answer
+        if not answer.prompt_token_ids or not answer.tokens or any(step.token_id is None for step in answer.tokens):
+            return False
+        ids = (case.base.engine_id, case.candidate.engine_id)
+        return all(self._hub.status(e).ready and self._hub.client(e).is_vllm for e in ids)
+
+    async def _score_whole_path(self, case: Case) -> Score:
+        path, written = self.path_of(case, self._data_url), case.stored.answer
+        messages = messages_of(case.trace, case.parents, case.stored.slot, self._data_url)
+        clients = [self._hub.client(entry.engine_id) for entry in (case.base, case.candidate)]
+        base, candidate = [await rows_of(client, messages, case.trace.tools, path, written.text) for client in clients]
+        known = next((client.vocabulary for client in clients if client.vocabulary), None)
+        tokens, notes = whole_path_tokens(base, candidate, written, known.text if known else str)
+        precision = "prompt log-probabilities of both servers in their own precision: a lower bound of the divergence"
+        return self._record(case, "top_k", precision, tokens, None, notes)
+
+    async def _score_stock(self, case: Case) -> Score:
+        """Never chosen by itself: no GPU has tried it."""
+        path, written = self.path_of(case, self._data_url), case.stored.answer
+        if not path.prompt_ids or len(path.answer_ids) != len(written.tokens):
+            raise InputError("This answer's token ids are not known.", "Choose the method top_k.", field="method")
+        base, candidate = [await self._client(entry.engine_id) for entry in (case.base, case.candidate)]
+        rows = await stock_rows(base, candidate, path)
+        known = base.vocabulary or candidate.vocabulary
+        tokens, notes = whole_path_tokens(*rows, written, known.text if known else str, of_base_only=True)
+        precision = "log-probabilities of both servers in their own precision: a lower bound; not yet tried on a GPU"
+        return self._record(case, "stock", precision, tokens, None, notes)
+
+    def _score_lists(self, case: Case, reason: str) -> Score:
+        """From the alternatives that both answers brought along."""
         if case.sides is None:
             raise InputError("This turn has only one side's answer.", "Ask base and candidate the same.", field="path")
         base, candidate = case.sides
         if base.slot.history or candidate.slot.history:
             raise InputError(
                 "In a conversation each side continues its own answers, so these are not on the same path.",
-                "Score the first turn, or use engines that Diptych runs (method exact).",
+                "Score the first turn, or use vLLM servers.",
                 field="method",
             )
+        _check_same_prompt(base.answer, candidate.answer)
         tokens, notes = top_k_tokens(base.answer, candidate.answer, case.wanted.path)
         precision = "log-probabilities as the endpoints sent them: a lower bound of the divergence"
-        return self._record(case, "top_k", precision, tokens, None, notes)
+        return self._record(case, "top_k", precision, tokens, None, [reason, *notes] if reason else notes)
 
     def _record(
         self, case: Case, method: Method, precision: str, tokens: Sequence[TokenScore], floor: NoiseFloor | None,
@@ -280,3 +243,17 @@ class ScoringService:
             precision=precision, created_at=self._now(), floor=floor, tokens=tuple(tokens),
             notes=tuple(notes), seconds=0.0,
         )  # fmt: skip
+
+
+def precision_of(result: ExactResult) -> str:
+    """What the exact figures were computed from and in, in words."""
+    return f"{result.dtype} hidden states, {result.logits_dtype} logits from each model's own head, float64 sums"
+
+
+def _check_same_prompt(one: Answer, other: Answer) -> None:
+    if one.prompt_token_ids and other.prompt_token_ids and one.prompt_token_ids != other.prompt_token_ids:
+        raise InputError(
+            "The two engines turned the same prompt or pictures into different tokens, so nothing can be compared.",
+            "Look at the turn's alarms.",
+            field="trace_id",
+        )

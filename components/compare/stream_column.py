@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 
-from components.core.answers import Answer, ErrorRecord, ToolCall, Usage
+from components.core.answers import Answer, ErrorRecord, TokenStep, ToolCall, Usage
 from components.core.errors import AppError, EngineDiedError, StreamStalledError, StreamTruncatedError
 from components.core.latency import timing_from_arrivals
 from components.core.states import EngineState, Outcome, Sight
@@ -15,13 +15,16 @@ from components.core.traces import AnswerSlot
 from components.engines.stream import (
     ChatRequest,
     FinishedEvent,
+    StreamEvent,
     TokensEvent,
     has_images,
     stream_chat,
     to_records,
 )
 from components.engines.stream_events import RawStep
+from components.engines.stream_tokens import TokensRequest, stream_tokens
 from components.engines.supervisor import EngineHub
+from components.engines.transport import EngineClient
 from components.engines.vocabulary import Vocabulary
 
 _HEARTBEAT_S = 1.0  # Gradio notices a closed tab at the next yield only (reliability.md 6.1)
@@ -40,9 +43,9 @@ class Snapshot:
 class ColumnStream:
     """Runs one request. ``run`` may be iterated once; ``answer`` is valid at any time."""
 
-    def __init__(self, hub: EngineHub, slot: AnswerSlot, request: ChatRequest) -> None:
+    def __init__(self, hub: EngineHub, slot: AnswerSlot, request: ChatRequest | TokensRequest) -> None:
         self.slot = slot
-        self.text = ""
+        self.text = request.text if isinstance(request, TokensRequest) else ""
         self._hub, self._request = hub, request
         self._steps: list[RawStep] = []
         self._calls: tuple[ToolCall, ...] = ()
@@ -100,7 +103,7 @@ class ColumnStream:
         engine_id = self.slot.label.engine_id
         status = self._hub.status(engine_id)
         # A blind engine is never ready for pictures, but its text is as good as before.
-        if status.ready or (status.sight is Sight.BLIND and not has_images(self._request)):
+        if status.ready or (status.sight is Sight.BLIND and not self._has_images):
             return
         ready = asyncio.create_task(self._hub.wait_ready(engine_id, _READY_LIMIT_S))
         try:
@@ -119,7 +122,7 @@ class ColumnStream:
     async def _collect(self) -> None:
         client = self._hub.client(self.slot.label.engine_id)
         self._vocabulary = client.vocabulary
-        async with contextlib.aclosing(stream_chat(client, self._request)) as events:
+        async with contextlib.aclosing(self._events(client)) as events:
             async for event in events:
                 if isinstance(event, TokensEvent):
                     self.text += event.text_delta
@@ -129,6 +132,15 @@ class ColumnStream:
                 else:
                     self._calls = event.calls
                 self._changed.set()
+
+    @property
+    def _has_images(self) -> bool:
+        request = self._request
+        return bool(request.path.images) if isinstance(request, TokensRequest) else has_images(request)
+
+    def _events(self, client: EngineClient) -> AsyncGenerator[StreamEvent, None]:
+        request = self._request
+        return stream_tokens(client, request) if isinstance(request, TokensRequest) else stream_chat(client, request)
 
     def _finish(self, event: FinishedEvent) -> None:
         self._usage, self._prompt_ids = event.usage, event.prompt_token_ids
@@ -147,14 +159,18 @@ class ColumnStream:
         """Everything that is known, as a record; made once the answer is over."""
         if self._record is not None:
             return self._record
+        given: tuple[TokenStep, ...] = ()
+        prompt_ids = self._prompt_ids
+        if isinstance(self._request, TokensRequest):  # the engine takes what was given for a part of the prompt
+            given, prompt_ids = self._request.given, self._request.path.prompt_ids
         self._record = Answer(
             text=self.text,
-            tokens=to_records(self._steps, self._vocabulary),
+            tokens=(*given, *to_records(self._steps, self._vocabulary)),
             tool_calls=self._calls,
             finish_reason=self._finish_reason,
             outcome=self._outcome,
             error=self._error,
-            prompt_token_ids=self._prompt_ids,
+            prompt_token_ids=prompt_ids,
             usage=self._usage,
             timing=timing_from_arrivals([step.at_ms for step in self._steps], self._end_ms),
         )

@@ -8,12 +8,15 @@ from typing import Any
 
 import gradio as gr
 
+from components.compare.eyes import EyesService
+from components.compare.repeat import RepeatService
 from components.compare.request import MAX_COLUMNS
 from components.compare.scoring import ScoringService
 from components.compare.tab_divergence import wire_divergence
 from components.compare.tab_handlers import CompareHandlers
 from components.compare.tab_layout import ColumnParts, CompareParts, build_layout
 from components.compare.tab_reading import QUIET, Reading, column_count, recent
+from components.compare.tab_repeat import wire_repeat
 from components.core.errors import AppError
 from components.engines.catalog import Catalog
 from components.profiles.schema import PairProfile
@@ -27,8 +30,8 @@ _STREAMED: dict[str, Any] = {**QUIET, "concurrency_limit": None, "preprocess": F
 
 
 def create_compare_tab(
-    *, handlers: CompareHandlers, scoring: ScoringService, catalog: Catalog, pair: PairProfile, max_file_bytes: int,
-    example_urls: list[str | None], access: Access,
+    *, handlers: CompareHandlers, scoring: ScoringService, eyes: EyesService, repeating: RepeatService,
+    catalog: Catalog, pair: PairProfile, max_file_bytes: int, example_urls: list[str | None], access: Access,
 ) -> Refresh:  # fmt: skip
     """Build the tab inside the current Blocks context."""
     of_pair = [entry.engine_id for entry in catalog.of_pair(pair.id)]
@@ -52,7 +55,8 @@ def create_compare_tab(
     parts = build_layout(handlers.engine_choices(), chosen, pair.sampling, composer, min(2, len(of_pair)))
     _wire_asking(parts, handlers, access)
     _wire_columns(parts, handlers, access)
-    wire_divergence(parts.divergence, scoring, catalog)
+    wire_divergence(parts.divergence, scoring, eyes, catalog)
+    wire_repeat(parts.repeat, repeating, access)
     return Reading(parts, handlers, access, catalog).wire()
 
 
@@ -94,6 +98,16 @@ def _streaming(
     return run
 
 
+def _going_on(position: int, handlers: CompareHandlers) -> Callable[..., Any]:
+    async def run(event: gr.EventData) -> AsyncIterator[tuple[Any, Any]]:
+        async with aclosing(handlers.go_on(position, event._data or {})) as updates:  # noqa: SLF001
+            async for update in updates:
+                yield _or_skip(update)
+
+    run.__name__ = f"go_on_{position}"
+    return run
+
+
 def _wire_asking(parts: CompareParts, handlers: CompareHandlers, access: Access) -> None:
     inputs = parts.setup_inputs()
 
@@ -109,6 +123,7 @@ def _wire_asking(parts: CompareParts, handlers: CompareHandlers, access: Access)
             _streaming(handlers.ask, position, handlers, access), inputs, outputs, **_STREAMED
         )
         column.view.retry(_streaming(handlers.retry, position, handlers, access), inputs, outputs, **_STREAMED)
+        column.view.force(_going_on(position, handlers), None, outputs, **_STREAMED)
         column.view.stop(halt, None, None, concurrency_limit=None, **QUIET)
         if position == 0:
             asked.then(history, None, parts.recent, concurrency_limit=None, **QUIET)

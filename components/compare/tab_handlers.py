@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from components.compare import view_model
+from components.compare.continuation import Choice
 from components.compare.request import MAX_COLUMNS, Ask, ColumnRequest, parse_sampling, parse_stop, parse_tools
 from components.compare.turns import LiveTurn, TurnService
 from components.core.answers import ImageRecord, Sampling
@@ -109,6 +110,17 @@ class CompareHandlers:
             async for update in updates:
                 yield update
 
+    async def go_on(self, position: int, event: dict[str, Any]) -> AsyncGenerator[tuple[Any, Any], None]:
+        """(column view, notices) pairs for a sibling that goes on from a chosen token, with the column's settings."""
+        try:
+            live, slot = await self._turns.continue_from(str(event.get("turn")), position, Choice.read(event))
+        except AppError as exc:
+            yield None, view_model.notices_view(None, _refused(exc))
+            return
+        async with aclosing(self._stream(live, slot)) as updates:
+            async for update in updates:
+                yield update
+
     async def _stream(self, live: LiveTurn, slot: AnswerSlot) -> AsyncGenerator[tuple[Any, Any], None]:
         position = slot.position
         column = view_model.column_view(position, (*live.parents, live.trace))
@@ -126,7 +138,8 @@ class CompareHandlers:
             async with aclosing(self._turns.stream(live, slot, flush_s)) as snapshots:
                 async for snapshot in snapshots:
                     answers = list(turn["answers"])
-                    answers[index] = view_model.answer_view(stored, snapshot.answer, snapshot.waiting)
+                    now = stored.model_copy(update={"answer": snapshot.answer})
+                    answers[index] = view_model.answer_view(live.trace, now, snapshot.waiting)
                     # A new value each time: Gradio sends the difference to the one before.
                     final = {**column, "turns": [*column["turns"][:-1], {**turn, "answers": answers}]}
                     yield final, view_model.notices_view(live.trace, live.trouble)

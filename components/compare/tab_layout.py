@@ -34,6 +34,7 @@ class CompareParts:
     notices: gr.HTML
     recent: gr.HTML
     divergence: gr.HTML
+    repeat: gr.HTML
     columns: tuple[ColumnParts, ...]
     count: gr.State
     add: gr.Button
@@ -63,7 +64,8 @@ def build_layout(
                     _column(position, engines, chosen[position], visible=position < columns_now)
                     for position in range(MAX_COLUMNS)
                 )
-            divergence = view("divergence", {"state": "none"}, events=["score"], elem_id="dt-divergence")
+            divergence = view("divergence", {"state": "none"}, events=["score", "eyes"], elem_id="dt-divergence")
+            repeat = view("repeat", {"state": "none"}, events=["look", "run", "halt"], elem_id="dt-repeat")
             with gr.Row(elem_id="dt-count"):
                 remove = gr.Button("− column", size="sm", elem_classes=["dt-quiet"])
                 add = gr.Button("+ column", size="sm", elem_classes=["dt-quiet"])
@@ -73,6 +75,7 @@ def build_layout(
         notices=notices,
         recent=recent,
         divergence=divergence,
+        repeat=repeat,
         columns=columns,
         count=gr.State(columns_now),
         add=add,
@@ -88,7 +91,7 @@ def _column(position: int, engines: list[tuple[str, str]], chosen: str, *, visib
             filterable=len(engines) > 8, elem_classes=["dt-engine"],
         )  # fmt: skip
         head = view("head", events=["start"], elem_classes=["dt-head"])
-        body = view("column", events=["stop", "retry"], elem_classes=["dt-body"])
+        body = view("column", events=["stop", "retry", "force"], elem_classes=["dt-body"])
         with gr.Accordion("Own parameters", open=False, elem_classes=["dt-own"]):
             gr.Markdown("Empty means: as in Settings.", elem_classes=["dt-soft"])
             with gr.Row():

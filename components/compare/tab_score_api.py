@@ -6,16 +6,19 @@ from typing import Any
 
 import gradio as gr
 
+from components.compare.case import Wanted
+from components.compare.eyes import EyesService, read_picture
+from components.compare.eyes_view import divergence_share, reliance_to_dict
 from components.compare.free_run import free_run_of
 from components.compare.score_view import score_to_dict
-from components.compare.scoring import ScoringService, Wanted
+from components.compare.scoring import ScoringService
 from components.core.errors import AppError, InputError
 from components.ui.messages import as_api_error
 
-_OPTIONS = ("path", "method", "candidate", "k")
+_OPTIONS = ("path", "method", "candidate", "k", "picture")
 
 
-def add_score_api(scoring: ScoringService) -> None:
+def add_score_api(scoring: ScoringService, eyes: EyesService) -> None:
     """Register the endpoint inside the current Blocks context."""
 
     async def score_turn(trace_id: str, options: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -25,8 +28,17 @@ def add_score_api(scoring: ScoringService) -> None:
             if unknown:
                 raise InputError(f"{unknown[0]!r} is no option.", f"Accepted: {', '.join(_OPTIONS)}.", field="options")
             k = read_k(options.get("k"))
+            picture = read_picture(options.get("picture"))
             case = await scoring.find(trace_id, Wanted.read(options))
-            return {**score_to_dict(await scoring.score(case), k), "free_run": free_run_of(case.sides)}
+            if picture is not None:
+                eyes.check_pictures(case)
+            score = await scoring.score(case)
+            result = {**score_to_dict(score, k), "free_run": free_run_of(case.sides)}
+            if picture is not None:
+                reliance = await eyes.measure(case, picture)
+                share = divergence_share(reliance, score)
+                result["picture_reliance"] = {**reliance_to_dict(reliance), "divergence_share": share}
+            return result
         except AppError as exc:
             raise as_api_error(exc) from None
 

@@ -8,20 +8,23 @@ import secrets
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
 
 from components import __version__
+from components.compare.continuation import Choice, continuation_of, given_steps
 from components.compare.request import Ask, ColumnRequest, check_ask, chosen_answers, messages_for
+from components.compare.same_path import path_of, why_not_by_ids
 from components.compare.stream_column import ColumnStream, Snapshot
 from components.core.alarms import alarms_of
 from components.core.answers import ImageRecord
 from components.core.errors import InputError, RecordNotFoundError
 from components.core.states import Outcome
-from components.core.traces import AnswerSlot, ColumnLabel, StoredAnswer, Trace
+from components.core.traces import AnswerSlot, ColumnLabel, Continuation, StoredAnswer, Trace
 from components.engines.catalog import Catalog, CatalogEntry
 from components.engines.stream import ChatRequest
+from components.engines.stream_tokens import TokensRequest
 from components.engines.supervisor import EngineHub, EngineStatus
 from components.storage.images import ImageStore
 from components.storage.traces import TraceRepository
@@ -132,11 +135,41 @@ class TurnService:
         live = self._live.get(trace_id) or await self._revive(trace_id)
         slots = [a.slot for a in live.trace.answers if a.slot.position == column.position]
         attempt = max((slot.attempt for slot in slots), default=0) + 1
-        stored = self._slot(live.ask, column, live.parents, attempt)
+        return live, await self._add(live, self._slot(live.ask, column, live.parents, attempt))
+
+    async def continue_from(self, trace_id: str, position: int, choice: Choice) -> tuple[LiveTurn, AnswerSlot]:
+        """A sibling in a column: its engine is given the beginning of an answer of this turn and a chosen token.
+
+        Raises:
+            RecordNotFoundError: there is no such turn. InputError: it can't go on from there; names the field.
+            EngineNotReadyError: the column's engine does not run.
+        """
+        live = self._live.get(trace_id) or await self._revive(trace_id)
+        own = next((a for a in live.trace.latest_answers if a.slot.position == position), None)
+        if own is None:
+            raise InputError("This turn has no answer in that column.", "Ask that column first.", field="position")
+        entry = self._catalog.find(own.slot.label.engine_id)
+        vocabulary = self._hub.client(entry.engine_id).vocabulary
+        source, continued = continuation_of(live.trace, choice, vocabulary)
+        status = self._hub.status(entry.engine_id)
+        if reason := why_not_by_ids(entry, status, live.trace, source):
+            raise InputError(f"It can't go on from a chosen token: {reason}", field="answer_id")
+        slot = own.slot.model_copy(
+            update={
+                "id": secrets.token_hex(12),
+                "attempt": max(a.slot.attempt for a in live.trace.answers if a.slot.position == position) + 1,
+                "label": label_of(entry, status),
+                "history": source.slot.history,
+                "continued": continued,
+            }
+        )
+        return live, await self._add(live, StoredAnswer(slot=slot, started_at=self._now()))
+
+    async def _add(self, live: LiveTurn, stored: StoredAnswer) -> AnswerSlot:
         live.trace = live.trace.model_copy(update={"answers": (*live.trace.answers, stored)})
         await asyncio.shield(live.persisted)
-        await asyncio.to_thread(self._traces.add_answer, trace_id, stored.slot)
-        return live, stored.slot
+        await asyncio.to_thread(self._traces.add_answer, live.trace.id, stored.slot)
+        return stored.slot
 
     async def _revive(self, trace_id: str) -> LiveTurn:
         """A stored turn as a live one, so that it can be asked again after a restart."""
@@ -153,6 +186,19 @@ class TurnService:
         live = LiveTurn(ask, trace, tuple(chain[:-1]), self._catalog.entries()[0], done)
         self._remember(live)
         return live
+
+    async def requests_of(self, trace_id: str) -> tuple[Trace, tuple[tuple[AnswerSlot, ChatRequest], ...]]:
+        """A turn, and for each column's newest answer its place and the request it came from, to be asked again.
+
+        Raises:
+            RecordNotFoundError: there is no such turn. InputError: it is still being answered.
+        """
+        live = self._live.get(trace_id) or await self._revive(trace_id)
+        if any(stored.answer.outcome is Outcome.STREAMING for stored in live.trace.latest_answers):
+            raise InputError("This turn is still being answered.", "Wait for its end, or stop it.", field="trace_id")
+        slots = [stored.slot for stored in live.trace.latest_answers]
+        requests = await asyncio.to_thread(lambda: [self._chat_request(live, slot) for slot in slots])
+        return live.trace, tuple(zip(slots, requests, strict=True))
 
     # ---- streaming ----------------------------------------------------------------------------------------------
 
@@ -177,7 +223,12 @@ class TurnService:
             await asyncio.shield(self._finish(live, slot, stream))
         yield Snapshot(stream.answer(), "")
 
-    def _request(self, live: LiveTurn, slot: AnswerSlot) -> ChatRequest:
+    def _request(self, live: LiveTurn, slot: AnswerSlot) -> ChatRequest | TokensRequest:
+        if slot.continued is not None:
+            return self._continuation(live, slot, slot.continued)
+        return self._chat_request(live, slot)
+
+    def _chat_request(self, live: LiveTurn, slot: AnswerSlot) -> ChatRequest:
         chosen = chosen_answers(live.parents, slot.position, slot.history)
         return ChatRequest(
             messages=messages_for(live.ask, live.parents, chosen, self.data_url),
@@ -186,6 +237,13 @@ class TurnService:
             # Prefix-cache timing tells nothing about other people's conversations (reliability.md T14).
             cache_salt=live.trace.conversation_id,
         )
+
+    def _continuation(self, live: LiveTurn, slot: AnswerSlot, continued: Continuation) -> TokensRequest:
+        source = next(a for a in live.trace.answers if a.slot.id == continued.answer_id)
+        path = path_of(live.trace, live.parents, source, self.data_url, salt=live.trace.conversation_id)
+        given = given_steps(source, continued)
+        ids = tuple(step.token_id for step in given if step.token_id is not None)
+        return TokensRequest(replace(path, answer_ids=ids), given, slot.sampling)
 
     def data_url(self, image: ImageRecord) -> str:
         """The canonical PNG as a ``data:`` URL: the same bytes for every engine."""

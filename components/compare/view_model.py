@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from components.compare.continuation import continuation_note
 from components.core.answers import Answer, ImageRecord, Sampling
 from components.core.states import EngineState, Outcome, Sight
 from components.core.traces import Alarm, StoredAnswer, Trace, TraceSummary
@@ -55,15 +56,17 @@ def turn_view(turn: Trace, position: int) -> dict[str, Any]:
         "id": turn.id,
         "prompt": turn.prompt,
         "images": [image_view(image) for image in turn.images],
-        "answers": [answer_view(stored, stored.answer) for stored in mine],
+        "answers": [answer_view(turn, stored) for stored in mine],
     }
 
 
-def answer_view(stored: StoredAnswer, answer: Answer, waiting: str = "") -> dict[str, Any]:
+def answer_view(turn: Trace, stored: StoredAnswer, waiting: str = "") -> dict[str, Any]:
     """One attempt at an answer."""
+    answer = stored.answer
     return {
         "id": stored.slot.id,
         "attempt": stored.slot.attempt,
+        "engine": stored.slot.label.engine_id,
         "outcome": answer.outcome.value,
         "text": answer.text,
         "tools": [{"name": call.name, "arguments": call.arguments} for call in answer.tool_calls],
@@ -72,6 +75,8 @@ def answer_view(stored: StoredAnswer, answer: Answer, waiting: str = "") -> dict
         "settings": settings_line(stored.slot.sampling),
         "image_tokens": answer.usage.image_tokens,
         "waiting": waiting,
+        "continued": stored.slot.continued is not None,
+        "note": continuation_note(turn, stored),
     }
 
 

@@ -45,6 +45,16 @@ class ColumnLabel(Record):
     emulated: bool = Field(default=False, description="The format's own kernels were not used")
 
 
+class Continuation(Record):
+    """An answer that was given its beginning: tokens of another answer, and one more that a person chose."""
+
+    answer_id: RecordId = Field(description="The answer of the same turn whose tokens were given")
+    given_tokens: int = Field(ge=1, description="How many tokens were given, the chosen one included and last")
+    token_id: int = Field(ge=0, description="The chosen token")
+    token_text: str = Field(description="The chosen token decoded alone; may hold U+FFFD for a part of a character")
+    token_raw: bytes = Field(description="Its exact bytes")
+
+
 class AnswerSlot(Record):
     """A place for one answer: which column, which attempt, with what settings."""
 
@@ -54,6 +64,7 @@ class AnswerSlot(Record):
     label: ColumnLabel
     sampling: Sampling = Sampling()
     history: tuple[str, ...] = Field(default=(), description="Ids of the earlier answers this column was shown")
+    continued: Continuation | None = Field(default=None, description="None = the model wrote all of it by itself")
 
 
 class StoredAnswer(Record):
@@ -93,9 +104,11 @@ class Trace(Record):
 
     @property
     def latest_answers(self) -> tuple[StoredAnswer, ...]:
-        """The newest attempt of every column, from left to right."""
+        """The newest attempt of every column that the model wrote all by itself, from left to right."""
         newest: dict[int, StoredAnswer] = {}
         for stored in self.answers:
+            if stored.slot.continued is not None:
+                continue
             known = newest.get(stored.slot.position)
             if known is None or stored.slot.attempt > known.slot.attempt:
                 newest[stored.slot.position] = stored

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,8 @@ class ExactResult:
     tops: dict[str, NDArray[Any]]
     dtype: str  # of the hidden states
     logits_dtype: str  # float64, or float32 where a GPU computed them
-    batch_tokens: tuple[int, ...]  # of the steps that computed the scored rows
+    batch_tokens: tuple[int, ...]  # of the steps that computed the candidate's scored rows
+    base_batch_tokens: tuple[int, ...]  # and the base's
 
 
 class ExactScorer:
@@ -81,23 +83,41 @@ class ExactScorer:
         """The base against itself, the second time in one step with other answers, so in another batch shape."""
         return await self._compare(base, base, path, self._run_in_company)
 
-    async def _compare(self, base: EngineClient, candidate: EngineClient, path: PathTokens, run: Any) -> ExactResult:
+    async def across_prompts(
+        self, client: EngineClient, path: PathTokens, changed: PathTokens, *, in_company: bool = False
+    ) -> ExactResult:
+        """One model on the same answer after two prompts: its ``base`` is ``path``'s, its ``candidate`` ``changed``'s.
+
+        Args:
+            in_company: both in one step with other answers, so in another batch shape.
+
+        Raises:
+            As ``score``.
+        """
+        run = self._run_in_company if in_company else self._run
+        return await self._compare(client, client, path, run, base_run=run, changed=changed)
+
+    async def _compare(
+        self, base: EngineClient, candidate: EngineClient, path: PathTokens, run: Any, *,
+        base_run: Any = None, changed: PathTokens | None = None,
+    ) -> ExactResult:  # fmt: skip
         if not path.answer_ids:
             raise InputError("The answer has no tokens to score.", field="trace_id")
         await asyncio.to_thread(self._folder.mkdir, mode=0o700, parents=True, exist_ok=True)
         states, result = secrets.token_hex(16), secrets.token_hex(16)
+        comparison, second = {"id": result, "compare": states, "top_k": TOP_K}, changed or path
         try:
-            await self._run(base, path, {"id": states})
+            await (base_run or self._run)(base, path, {"id": states})
             try:
-                await run(candidate, path, {"id": result, "compare": states, "top_k": TOP_K})
+                await run(candidate, second, comparison)
             except EngineFailureError as exc:
                 if _HEAD_NEEDED not in exc.detail:
                     raise
                 # Heads that differ are rare; the base's is written once for each start of its engine.
                 await asyncio.to_thread(self._remove, states)
                 await self._run(base, path, {"id": states, "write_head": True})
-                await run(candidate, path, {"id": result, "compare": states, "top_k": TOP_K})
-            return await asyncio.to_thread(self._read, result)
+                await run(candidate, second, comparison)
+            return await asyncio.to_thread(self._read, states, result)
         finally:
             await asyncio.to_thread(self._remove, states, result)
 
@@ -135,8 +155,10 @@ class ExactScorer:
                 await anext(answer.chunks)
             await self._run(client, path, job)
 
-    def _read(self, name: str) -> ExactResult:
-        with safe_open(self._folder / f"{name}.safetensors", "numpy") as file:
+    def _read(self, states: str, result: str) -> ExactResult:
+        with safe_open(self._folder / f"{states}.safetensors", "numpy") as file:
+            base_facts = file.metadata()
+        with safe_open(self._folder / f"{result}.safetensors", "numpy") as file:
             facts = file.metadata()
             arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # not a dict
         table = arrays.pop("statistics")
@@ -146,13 +168,18 @@ class ExactScorer:
             tops=arrays,
             dtype=facts["dtype"],
             logits_dtype=facts["logits_dtype"],
-            batch_tokens=tuple(int(count) for count in facts["batch_tokens"].split(",")),
+            batch_tokens=_counts(facts),
+            base_batch_tokens=_counts(base_facts),
         )
 
     def _remove(self, *names: str) -> None:
         for name in names:
             for suffix in (".safetensors", ".safetensors.partial", ".error"):
                 (self._folder / f"{name}{suffix}").unlink(missing_ok=True)
+
+
+def _counts(facts: dict[str, str]) -> tuple[int, ...]:
+    return tuple(int(count) for count in facts["batch_tokens"].split(","))
 
 
 async def prefill(client: EngineClient, path: PathTokens, job: dict[str, Any] | None) -> None:
@@ -174,23 +201,36 @@ async def prefill(client: EngineClient, path: PathTokens, job: dict[str, Any] | 
         body["content_parts"] = [{"type": "image_url", "url": url} for url in path.images]
     if path.salt:
         body["cache_salt"] = path.salt
-    async with asyncio.timeout(_LIMIT_S):
-        told = await post_json(client, "/inference/v1/generate", body)
-    _check_prompt(client, path, told)
+    try:
+        async with asyncio.timeout(_LIMIT_S):
+            told = await post_json(client, "/inference/v1/generate", body)
+    except TimeoutError as exc:
+        raise EngineFailureError(
+            f"{client.served_model} did not score the answer within {_LIMIT_S / 60:.0f} minutes.",
+            "It may hang or be very busy: look at the Models tab, then score again.",
+        ) from exc
+    placeholders = told.get("mm_placeholders") or {}
+    check_prompt(client, path, body["token_ids"], told.get("prompt_token_ids") or (), placeholders)
 
 
-def _check_prompt(client: EngineClient, path: PathTokens, told: dict[str, Any]) -> None:
-    """vLLM takes a prompt with the placeholders of a picture without the picture too; that would score blind.
+def check_prompt(
+    client: EngineClient, path: PathTokens, sent: Sequence[int], told: Sequence[int], placeholders: Mapping[str, Any]
+) -> None:
+    """vLLM takes a prompt with the placeholders of a picture without the picture too; that would answer blind.
+
+    Args:
+        sent: the path's ids that the engine was given; ``told``: those that it says it computed.
+        placeholders: where the engine put the pictures.
 
     Raises:
         EngineFailureError: the engine did not compute these very tokens with these very pictures.
     """
-    ranges = (told.get("mm_placeholders") or {}).get("image") or []
+    ranges = placeholders.get("image") or []
     filled = {place for found in ranges for place in range(found["offset"], found["offset"] + found["length"])}
     kinds = client.vocabulary.image_token_ids if client.vocabulary else frozenset()
     empty = [place for place, token_id in enumerate(path.prompt_ids) if token_id in kinds and place not in filled]
-    if told.get("prompt_token_ids") != [*path.prompt_ids, *path.answer_ids[:-1]]:
-        raise EngineFailureError(f"{client.served_model} scored other tokens than it was given.", "Report this.")
+    if list(told) != list(sent):
+        raise EngineFailureError(f"{client.served_model} computed other tokens than it was given.", "Report this.")
     if empty or len(ranges) != len(path.images):
         raise EngineFailureError(
             f"{client.served_model}: the prompt holds {len(path.images)} pictures, {len(ranges)} found their place.",

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
 import orjson
@@ -86,22 +86,37 @@ async def stream_chat(
         StreamTruncatedError: it ended without a finish reason (F01, F03), or the server gave it up.
         MalformedStreamError: it was not what the protocol says (F05).
     """
-    body = _encode(request_body(request, client))
+    reader = ChunkReader()
+    body = encode_body(request_body(request, client))
+    limits = (first_token_limit_s, next_token_limit_s)
+    async with aclosing(read_events(client, "/v1/chat/completions", body, reader, limits)) as events:
+        async for event in events:
+            yield event
+    yield finished(reader, client, has_images=has_images(request))
+
+
+async def read_events(
+    client: EngineClient, endpoint: str, body: bytes, reader: ChunkReader, limits_s: tuple[float, float]
+) -> AsyncGenerator[TokensEvent | ToolCallsEvent, None]:
+    """Events of a request until its stream ends; ``reader`` collects what the end needs. Raises as ``stream_chat``.
+
+    Args:
+        limits_s: how long the first token may take, and each one after it.
+    """
     loop = asyncio.get_running_loop()
     sent_s = loop.time()
-    deadline_s = sent_s + first_token_limit_s
-    reader = ChunkReader()
+    deadline_s = sent_s + limits_s[0]
     async with AsyncExitStack() as stack:
-        payloads = await _open(client, body, stack, deadline_s)
+        payloads = await _open(client, endpoint, body, stack, deadline_s)
         while (payload := await _next_payload(payloads, deadline_s, reader)) is not None and payload != _DONE:
             now_s = loop.time()
             chunk = load_chunk(payload)
             if chunk.get("error"):
                 raise chunk_error(client.served_model, chunk["error"])
             for event in reader.read(chunk, (now_s - sent_s) * 1000.0):
-                deadline_s = now_s + next_token_limit_s
+                deadline_s = now_s + limits_s[1]
                 yield event
-    yield _finished(reader, request, client, (loop.time() - sent_s) * 1000.0)
+    reader.ended_ms = (loop.time() - sent_s) * 1000.0
 
 
 def request_body(request: ChatRequest, client: EngineClient) -> dict[str, Any]:
@@ -142,7 +157,12 @@ def request_body(request: ChatRequest, client: EngineClient) -> dict[str, Any]:
     return body | request.extra
 
 
-def _encode(body: dict[str, Any]) -> bytes:
+def encode_body(body: dict[str, Any]) -> bytes:
+    """The body of a request.
+
+    Raises:
+        InputError: it holds what is no text.
+    """
     try:
         return orjson.dumps(body)
     except orjson.JSONEncodeError as exc:
@@ -154,10 +174,12 @@ def _encode(body: dict[str, Any]) -> bytes:
         ) from exc
 
 
-async def _open(client: EngineClient, body: bytes, stack: AsyncExitStack, deadline_s: float) -> AsyncIterator[bytes]:
+async def _open(
+    client: EngineClient, endpoint: str, body: bytes, stack: AsyncExitStack, deadline_s: float
+) -> AsyncIterator[bytes]:
     try:
         async with asyncio.timeout_at(deadline_s):
-            response = await stack.enter_async_context(client.request_stream("/v1/chat/completions", body))
+            response = await stack.enter_async_context(client.request_stream(endpoint, body))
             if response.status != 200:
                 raise refusal(client.served_model, response.status, await response.read_error())
     except TimeoutError as exc:
@@ -200,7 +222,12 @@ async def _payloads(response: StreamResponse) -> AsyncGenerator[bytes, None]:
         yield rest[5:].strip()
 
 
-def _finished(reader: ChunkReader, request: ChatRequest, client: EngineClient, at_ms: float) -> FinishedEvent:
+def finished(reader: ChunkReader, client: EngineClient, *, has_images: bool) -> FinishedEvent:
+    """The event that ends a complete answer.
+
+    Raises:
+        StreamTruncatedError: the server gave no reason for its end, or gave the answer up.
+    """
     if reader.finish_reason is None:
         raise StreamTruncatedError(
             f"The stream ended after {_tokens(reader)} without saying why.",
@@ -211,24 +238,23 @@ def _finished(reader: ChunkReader, request: ChatRequest, client: EngineClient, a
             f"The engine gave the answer up after {_tokens(reader)}.",
             "It was probably being stopped. The partial answer is kept. Retry once it is ready again.",
         )
-    return FinishedEvent(reader.finish_reason, _usage(reader, request, client), reader.prompt_token_ids, at_ms)
+    usage = _usage(reader, client, has_images)
+    return FinishedEvent(reader.finish_reason, usage, reader.prompt_token_ids, reader.ended_ms)
 
 
-def _usage(reader: ChunkReader, request: ChatRequest, client: EngineClient) -> Usage:
+def _usage(reader: ChunkReader, client: EngineClient, has_images: bool) -> Usage:
     details = reader.usage.get("prompt_tokens_details") or {}
     output = reader.usage.get("completion_tokens")
     return Usage(
         prompt_tokens=reader.usage.get("prompt_tokens") or len(reader.prompt_token_ids) or None,
-        image_tokens=_image_tokens(reader, request, client),
+        image_tokens=_image_tokens(reader, client) if has_images else 0,
         output_tokens=reader.output_tokens if output is None else output,
         cached_tokens=details.get("cached_tokens"),
     )
 
 
-def _image_tokens(reader: ChunkReader, request: ChatRequest, client: EngineClient) -> int | None:
+def _image_tokens(reader: ChunkReader, client: EngineClient) -> int | None:
     """How many prompt tokens stand for pictures; None where it can't be known."""
-    if not has_images(request):
-        return 0
     told = ((reader.usage.get("prompt_tokens_details") or {}).get("multimodal_tokens") or {}).get("image")
     if isinstance(told, int):  # vLLM with --enable-prompt-tokens-details; equal to the count below for Pixtral
         return told

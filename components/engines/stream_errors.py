@@ -12,6 +12,7 @@ from components.core.errors import EngineFailureError, RequestRefusedError, Stre
 
 _SERVER_ERROR = 500
 _TOO_MANY_REQUESTS = 429
+_FORBIDDEN = 403
 _MAX_SHOWN = 400
 _PARAMETER = re.compile(r" \(parameter=\w+(, value=[^)]*)?\)$")  # vLLM's note to programmers
 
@@ -62,10 +63,17 @@ _KNOWN: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], tuple[str, str]]]
         ),
     ),
     (
-        re.compile(r"Requested sample logprobs of (\d+).*?max allowed: (\d+)", re.S),
+        re.compile(r"Requested (?:sample|prompt) logprobs of (\d+).*?max allowed: (\d+)", re.S),
         lambda m: (
             f"{m[1]} alternatives per token were asked for, but this engine gives at most {m[2]}.",
             "Ask for fewer, or start the engine with a larger max_logprobs.",
+        ),
+    ),
+    (
+        re.compile(r"prompt_logprob_token_ids requires the V2 model runner"),
+        lambda _m: (
+            "This engine runs vLLM's V1 model runner, which can't score chosen ids.",
+            "Choose the method top_k or exact, or serve the model where the V2 runner works (on a GPU).",
         ),
     ),
     (
@@ -82,7 +90,11 @@ def refusal(model: str, status: int, body: bytes) -> StreamError:
         return _failure(model, message, status)
     if status == _TOO_MANY_REQUESTS:
         return EngineFailureError(f"{model} has too many requests now.", "Wait a moment and retry.", detail=message)
-    if status in (401, 403):
+    if status == _FORBIDDEN and "--enable-scale-out" in message:
+        return RequestRefusedError(
+            f"{model} has no endpoint for token ids.", "Start its vLLM with --enable-scale-out.", detail=message
+        )
+    if status in (401, _FORBIDDEN):
         return RequestRefusedError(
             f"{model} refused our API key.",
             "Set the environment variable that the profile names as api_key_env, and restart.",

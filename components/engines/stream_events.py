@@ -134,8 +134,10 @@ class ChunkReader:
 
     finish_reason: str | None = None
     prompt_token_ids: tuple[int, ...] = ()
+    placeholders: dict[str, Any] = field(default_factory=dict)  # where pictures lie; only told of token prompts
     usage: dict[str, Any] = field(default_factory=dict)
     output_tokens: int = 0
+    ended_ms: float = 0.0  # since the request was sent
     _calls: dict[int, dict[str, str]] = field(default_factory=dict)
 
     def read(self, chunk: dict[str, Any], at_ms: float) -> tuple[TokensEvent | ToolCallsEvent, ...]:
@@ -152,6 +154,7 @@ class ChunkReader:
     def _read(self, chunk: dict[str, Any], at_ms: float) -> tuple[TokensEvent | ToolCallsEvent, ...]:
         if chunk.get("prompt_token_ids"):
             self.prompt_token_ids = tuple(chunk["prompt_token_ids"])
+            self.placeholders = dict(chunk.get("mm_placeholders") or {})
         if chunk.get("usage"):
             self.usage = dict(chunk["usage"])
         if not chunk.get("choices"):
@@ -159,7 +162,7 @@ class ChunkReader:
         choice = chunk["choices"][0]
         self.finish_reason = choice.get("finish_reason") or self.finish_reason
         delta = choice.get("delta") or {}
-        text = delta.get("content") or ""
+        text = delta.get("content") or choice.get("text") or ""
         steps = _steps(choice, text, at_ms)
         self.output_tokens += len(steps)
         tokens = (TokensEvent(text, steps, at_ms),) if text or steps else ()

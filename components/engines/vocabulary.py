@@ -49,6 +49,10 @@ class Vocabulary:
             text = self._texts[token_id] = (self.raw(token_id) or b"").decode("utf-8", "replace")
         return text
 
+    def is_special(self, token_id: int) -> bool:
+        """Whether it is a control token, which is no part of an answer's text."""
+        return token_id in self._specials
+
     @property
     def image_token_ids(self) -> frozenset[int]:
         """Ids that stand for pictures in a prompt; empty when the tokenizer has no such tokens that we know."""

@@ -1,8 +1,8 @@
 """The process that decodes an untrusted image: limits first, then Pillow; one image, then it ends.
 
-Run by ``images.py`` as ``python -I -S image_worker.py <folder of PIL> <limits as JSON>``: the file's bytes on standard
-input; on standard output one line of JSON, and after it, if the image is accepted, an RGB PNG without metadata. It
-imports nothing of ours, so that it starts quickly and whatever takes it over finds little.
+Run by ``images.py`` as ``python -I -S image_worker.py <folder of PIL> <format> <limits as JSON> [<edit as JSON>]``: the
+file's bytes on standard input; on standard output one line of JSON, and after it, if the image is accepted, an RGB PNG
+without metadata. It imports nothing of ours, so that it starts quickly and whatever takes it over finds little.
 """
 
 from __future__ import annotations
@@ -240,10 +240,29 @@ def canonical(data: bytes, image_format: str, limits: Limits) -> tuple[Image, di
     return colours, {"width": colours.width, "height": colours.height, "notes": notes}
 
 
-def examine(data: bytes, image_format: str, limits: Limits) -> tuple[Image | None, dict[str, Any]]:
+def edited(image: Image, edit: dict[str, Any], limits: Limits) -> Image:
+    """The image blurred, or scaled to another size and, where asked, back to its own (``images.Edit``)."""
+    from PIL import Image as PillowImage
+    from PIL import ImageFilter
+
+    if edit["blur_radius"]:
+        return image.filter(ImageFilter.GaussianBlur(edit["blur_radius"]))
+    size, own = (edit["width"], edit["height"]), image.size
+    check_size(*size, limits)
+    image = image.resize(size, PillowImage.Resampling.LANCZOS)
+    return image.resize(own, PillowImage.Resampling.BICUBIC) if edit["and_back"] else image
+
+
+def examine(
+    data: bytes, image_format: str, limits: Limits, edit: dict[str, Any] | None = None
+) -> tuple[Image | None, dict[str, Any]]:
     """The image and its report, or no image and the reason."""
     try:
-        return canonical(data, image_format, limits)
+        image, report = canonical(data, image_format, limits)
+        if edit is not None:
+            image = edited(image, edit, limits)
+            report |= {"width": image.width, "height": image.height}
+        return image, report
     except RefusedError as exc:
         return None, exc.report
     except MemoryError:
@@ -259,11 +278,12 @@ def examine(data: bytes, image_format: str, limits: Limits) -> tuple[Image | Non
 
 def main() -> None:
     """Read, limit, decode, write."""
-    pillow_folder, image_format, limits_json = sys.argv[1:]
+    pillow_folder, image_format, limits_json, *edits = sys.argv[1:]
     limits = Limits(**json.loads(limits_json))
     limit_myself(limits)
     sys.path.append(pillow_folder)
-    image, report = examine(sys.stdin.buffer.read(), image_format, limits)
+    edit = json.loads(edits[0]) if edits else None
+    image, report = examine(sys.stdin.buffer.read(), image_format, limits, edit)
     with os.fdopen(1, "wb", buffering=0) as output:
         output.write(json.dumps(report).encode("ascii") + b"\n")
         if image is not None:

@@ -19,7 +19,7 @@ import sys
 import tempfile
 import threading
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
@@ -72,6 +72,20 @@ class ImageLimits:
         """The part that the child needs, as JSON."""
         names = ("max_pixels", "max_side", "max_aspect", "memory_bytes", "cpu_s", "open_files", "output_bytes")
         return json.dumps({name: getattr(self, name) for name in names})
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A change of a canonical image, for comparisons: a Gaussian blur, or another size."""
+
+    blur_radius: float = 0.0  # pixels; 0 = no blur, another size
+    width: int = 0
+    height: int = 0
+    and_back: bool = False  # scaled to that size and then back to its own
+
+    def for_worker(self) -> str:
+        """All of it, as JSON."""
+        return json.dumps(asdict(self))
 
 
 class _Report(Record):
@@ -139,6 +153,16 @@ class ImageStore:
         self._remember(record)
         return record
 
+    def edited(self, sha256: str, edit: Edit) -> str:
+        """Make and store a changed copy of a canonical image; gives the copy's hash, the same for the same edit.
+
+        Raises:
+            MediaError: it can't be made. StorageError: the image is not there, or the copy can't be stored.
+        """
+        with self._decoders:
+            _, png = self._decode(self.png(sha256), "PNG", "the changed picture", edit)
+        return self._blobs.put(png, PNG_SUFFIX)
+
     def png(self, sha256: str) -> bytes:
         """The canonical bytes."""
         return self._blobs.get(sha256)
@@ -188,12 +212,12 @@ class ImageStore:
             )
         return data
 
-    def _decode(self, data: bytes, image_format: str, name: str) -> tuple[_Report, bytes]:
+    def _decode(self, data: bytes, image_format: str, name: str, edit: Edit | None = None) -> tuple[_Report, bytes]:
         make_private_folder(self._blobs.temp_dir)
         try:
             # A file, because the kernel bounds its size; a pipe would have to be bounded by hand.
             with tempfile.TemporaryFile(dir=self._blobs.temp_dir) as output:
-                code = self._run_worker(data, image_format, output, name)
+                code = self._run_worker(data, image_format, output, name, edit)
                 output.seek(0)
                 line, png = output.readline(10_000), output.read(self.limits.output_bytes)
         except OSError as exc:
@@ -209,8 +233,9 @@ class ImageStore:
             raise _died(name, code)
         return report, png
 
-    def _run_worker(self, data: bytes, image_format: str, output: IO[bytes], name: str) -> int:
+    def _run_worker(self, data: bytes, image_format: str, output: IO[bytes], name: str, edit: Edit | None) -> int:
         argv = [sys.executable, "-I", "-S", str(self._worker), _pillow_folder(), image_format, self.limits.for_worker()]
+        argv += [edit.for_worker()] if edit else []
         try:
             # No environment: the child needs none and must learn no secret.
             finished = subprocess.run(

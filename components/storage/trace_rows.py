@@ -7,7 +7,7 @@ from typing import Any
 
 from components.core.answers import Answer, ErrorRecord, ImageRecord, Sampling, Timing, ToolCall, Usage
 from components.core.states import Outcome
-from components.core.traces import Alarm, AnswerSlot, ColumnLabel, StoredAnswer, Trace, TraceSummary
+from components.core.traces import Alarm, AnswerSlot, ColumnLabel, Continuation, StoredAnswer, Trace, TraceSummary
 from components.storage.steps import Steps
 from components.storage.tables import AnswerRow, TurnImageRow, TurnRow
 
@@ -53,6 +53,7 @@ def answer_row(turn_id: str, stored: StoredAnswer, steps_sha256: str | None = No
         label=slot.label.model_dump(mode="json"),
         sampling=slot.sampling.model_dump(mode="json"),
         history=list(slot.history),
+        continued=None if slot.continued is None else slot.continued.model_dump(mode="json"),
         started_at=stored.started_at,
         finished_at=stored.finished_at,
         steps_sha256=steps_sha256,
@@ -93,6 +94,7 @@ def stored_answer(row: AnswerRow, steps: Steps) -> StoredAnswer:
         label=ColumnLabel.model_validate(row.label),
         sampling=Sampling.model_validate(row.sampling),
         history=tuple(row.history),
+        continued=None if row.continued is None else Continuation.model_validate(row.continued),
     )
     return StoredAnswer(slot=slot, answer=answer, started_at=row.started_at, finished_at=row.finished_at)
 

@@ -129,6 +129,19 @@ class ComparePage:
         """The turn that the address names."""
         return parse_qs(urlsplit(self.page.url).query).get("trace", [""])[0]
 
+    def describe(self) -> str:
+        """The state of the page, for the report of a failed test."""
+        columns = "Object.values(window.diptych.state.columns).map((c) => [c.made_us, c.value])"
+        facts = {
+            "address": self.page.url,
+            "errors": self.errors,
+            "prompt": self.prompt.input_value(),
+            "trouble": self.trouble.inner_text() if self.trouble.count() else "",
+            "columns": self.page.evaluate(f"JSON.stringify({columns})")[:4000],
+            "requests": [url for url in self.requests if "/gradio_api/" in url][-12:],
+        }
+        return "\n".join(f"{name}: {value}" for name, value in facts.items())
+
     # ---- columns and settings ----
 
     def choose_engine(self, position: int, label: str, limit_ms: float | None = None) -> None:
@@ -152,14 +165,24 @@ class ComparePage:
         for label, value in values.items():
             field = own.get_by_label(label.replace("_", " "))
             expect(field).to_be_visible()
-            # Gradio mounts the fields when they are first shown; on a busy machine what is typed at once gets lost.
-            self.page.wait_for_timeout(800)
-            field.fill(value)
-            field.blur()
+            self._wait_mounted()
+            self.type_in(field, value)
         self.page.wait_for_timeout(500)
 
     def open_settings(self) -> Locator:
         settings = self.page.locator("#dt-settings")
         if not settings.get_by_label("Top-p").first.is_visible():
             settings.get_by_role("button", name="Settings").click()
+            expect(settings.get_by_label("Top-p").first).to_be_visible()
+            self._wait_mounted()
         return settings
+
+    def type_in(self, field: Locator, text: str) -> None:
+        """Key by key, as a person does: Gradio misses a change of a field that it has not yet mounted, not the next."""
+        field.fill("")
+        field.press_sequentially(text, delay=30)
+        field.blur()
+
+    def _wait_mounted(self) -> None:
+        # Gradio mounts fields when they are first shown; on a busy machine what is typed at once gets lost.
+        self.page.wait_for_timeout(800)

@@ -104,6 +104,16 @@ def page(context: BrowserContext) -> Page:
     return context.new_page()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """A failed test says what the page showed: on another machine nobody can look."""
+    report = yield
+    compare = getattr(item, "funcargs", {}).get("compare")
+    if report.when == "call" and report.failed and isinstance(compare, ComparePage):
+        report.sections.append(("What the page showed", compare.describe()))
+    return report
+
+
 @pytest.fixture
 def compare(page: Page, app: RunningApp) -> Iterator[ComparePage]:
     """An open, empty page. Whatever the test did, the page met no error and asked no other machine for anything."""

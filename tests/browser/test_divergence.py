@@ -52,6 +52,27 @@ def test_ask_see_the_heat_walk_the_forks_and_reload(compare: ComparePage) -> Non
 
 
 @needs_embedded
+def test_force_the_bases_token_into_the_candidate(compare: ComparePage) -> None:
+    compare.choose_engine(1, "Coarse (deliberately bad)", START_LIMIT_MS)
+    compare.attach(ROOT / "assets" / "samples" / "four-shapes.png")
+    compare.ask("Describe the picture.")
+    fork = card(compare).locator(".dt-tok.dt-fork").first
+    fork.click()
+    base_token = fork.text_content() or ""
+    expect(card(compare).locator(".dt-alt[aria-pressed=true]")).to_have_text(base_token)
+    before = compare.answer(1)
+    compare.page.keyboard.press("f")
+    expect(compare.siblings(1)).to_contain_text("2 of 2")
+    expect(compare.last(1, ".dt-note")).to_contain_text(re.compile(r"of the base's answer, then .*\. (It|$)"))
+    expect(compare.last(1, ".dt-note")).to_contain_text(re.compile("recovers|stays apart|third answer|comes back"))
+    assert compare.answer(1) != before
+    expect(card(compare).locator("header")).to_be_visible()
+    compare.page.reload()
+    expect(compare.siblings(1)).to_contain_text("2 of 2")
+    expect(compare.last(1, ".dt-note")).to_contain_text("of the base's answer, then")
+
+
+@needs_embedded
 def test_both_paths_and_all_modes(compare: ComparePage) -> None:
     path, question, _ = sample("number")
     compare.attach(path)
@@ -70,6 +91,18 @@ def test_both_paths_and_all_modes(compare: ComparePage) -> None:
     expect(card(compare).locator("header")).to_have_count(0)
 
 
+@needs_embedded
+def test_a_later_turn_is_scored_with_the_picture_of_the_turn_before(compare: ComparePage) -> None:
+    compare.attach(ROOT / "assets" / "samples" / "four-shapes.png")
+    compare.ask("Describe the picture.")
+    expect(card(compare).locator(".dt-tok").first).to_be_visible()
+    compare.ask("How many shapes are there?")
+    written = re.search(r"(\d+) out", compare.stats(0))
+    assert written is not None
+    expect(card(compare).locator(".dt-tok")).to_have_count(int(written[1]))
+    expect(card(compare)).to_contain_text("exact, full vocabulary")
+
+
 def selected(compare: ComparePage) -> int:
     """Index of the token that is inspected."""
     return int(card(compare).locator(".dt-tok.dt-at").get_attribute("data-i") or -1)
@@ -78,7 +111,8 @@ def selected(compare: ComparePage) -> int:
 def value_of(tokens: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "state": "done", "turn": "t", "answer": "a", "path_of": "base", "candidate": HOSTILE, "method": "exact",
-        "method_words": "exact", "precision": HOSTILE, "floor": 0.0, "floor_words": "", "figures": [HOSTILE],
+        "method_words": "exact", "precision": HOSTILE, "floor": 0.0, "floor_words": {"nats": "", "bits": ""},
+        "figures": {"nats": [HOSTILE], "bits": ["in bits"]},
         "notes": [HOSTILE], "tokens": tokens,
     }  # fmt: skip
 
@@ -90,12 +124,12 @@ def token(text: str, *, raw: str | None = None, fork: bool = False) -> dict[str,
     }  # fmt: skip
 
 
-def mount(compare: ComparePage, tokens: list[dict[str, Any]]) -> Locator:
+def mount(compare: ComparePage, tokens: list[dict[str, Any]], **more: Any) -> Locator:
     """A second card that draws these tokens."""
     compare.page.evaluate(
         """(value) => { const node = document.createElement('div'); node.id = 'probe'; document.body.append(node);
             window.diptych.divergence(node, { value }, () => {}, () => {}); }""",
-        value_of(tokens),
+        {**value_of(tokens), **more},
     )
     return compare.page.locator("#probe")
 
@@ -126,3 +160,23 @@ def test_four_thousand_tokens_are_drawn_and_walked(compare: ComparePage) -> None
     expect(probe.locator(".dt-tok")).to_have_count(4000)
     probe.get_by_role("button", name="Next fork").click()
     expect(probe.locator(".dt-inspect h4")).to_have_text("Fork at token 1000")
+
+
+def test_bits_the_candidate_and_both_answers_aligned(compare: ComparePage) -> None:
+    run = {
+        "fork": 0,
+        "base": {"text": HOSTILE, "probability": 0.5},
+        "candidate": {"text": None, "probability": None},
+        "aligned": [["same "], [HOSTILE, "other"]],
+    }
+    probe = mount(compare, [token("a")], free_run=run, candidates=[["p/a", HOSTILE], ["p/b", "B"]])
+    expect(probe.locator(".dt-inspect")).to_contain_text("KL 0.5000 nats")
+    probe.get_by_role("button", name="Show bits").click()
+    expect(probe.locator(".dt-inspect")).to_contain_text("KL 0.7213 bits")
+    expect(probe.locator(".dt-stats")).to_contain_text("in bits")
+    assert probe.get_by_label("Which candidate").locator("option").all_inner_texts() == [HOSTILE, "B"]
+    probe.get_by_role("button", name="Both answers, aligned").click()
+    sheet = compare.page.locator(".dt-aligned")
+    expect(sheet.locator(".dt-only-cand")).to_have_text("other")
+    expect(sheet.locator(".dt-only-base")).to_contain_text("<img src=x")
+    assert sheet.locator("img, script, a").count() == 0

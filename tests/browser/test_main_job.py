@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Download, expect
+from playwright.sync_api import Download, Route, expect
 
 from tests.browser.compare_page import ComparePage
 from tests.browser.conftest import PAIR
@@ -247,10 +247,9 @@ def test_an_edit_can_be_cancelled(compare: ComparePage) -> None:
 def test_the_system_prompt_and_stop_strings_reach_the_engine(compare: ComparePage, scripted: Any) -> None:
     compare.choose_scripted()
     settings = compare.open_settings()
-    settings.get_by_label("System prompt").fill("Be brief.")
-    settings.get_by_label("Stop strings").fill("END")
-    settings.get_by_label("Seed").fill("7")
-    settings.get_by_label("Seed").blur()
+    compare.type_in(settings.get_by_label("System prompt"), "Be brief.")
+    compare.type_in(settings.get_by_label("Stop strings"), "END")
+    compare.type_in(settings.get_by_label("Seed"), "7")
     compare.ask("Count up.")
     body = [hit["body"] for hit in scripted.base.hits if hit["path"].endswith("chat/completions")][-1]
     assert body["messages"][0] == {"role": "system", "content": "Be brief."}
@@ -265,7 +264,7 @@ def test_real_engines_are_stopped_in_mid_answer(compare: ComparePage) -> None:
         compare.set_own(position, Temperature="2", Max_tokens="1800")
     for seed in range(8):
         for position in (0, 1):
-            compare.column(position).locator(".dt-own").get_by_label("Seed").fill(str(seed))
+            compare.type_in(compare.column(position).locator(".dt-own").get_by_label("Seed"), str(seed))
         turns = compare.turns(0).count()
         compare.send(NOISE)
         expect(compare.turns(0)).to_have_count(turns + 1)
@@ -279,3 +278,22 @@ def test_real_engines_are_stopped_in_mid_answer(compare: ComparePage) -> None:
     kept = [compare.answer(position) for position in (0, 1)]
     compare.reload()
     assert [compare.answer(position) for position in (0, 1)] == kept
+
+
+def test_a_question_asked_before_the_columns_are_there_is_sent_when_they_are(compare: ComparePage) -> None:
+    held: list[Route] = []
+    holding = True
+    compare.page.route("**/queue/data*", lambda route: held.append(route) if holding else route.continue_())
+    compare.page.reload()
+    expect(compare.prompt).to_be_visible()
+    compare.send("What can you answer questions about?")
+    expect(compare.trouble).to_contain_text("still loading")
+    expect(compare.prompt).to_have_value("What can you answer questions about?")
+    holding = False
+    for route in held:
+        route.continue_()
+    for position in range(2):
+        expect(compare.turns(position)).to_have_count(1)
+        compare.wait_over(position)
+    expect(compare.prompt).to_have_value("")
+    expect(compare.trouble).to_be_empty()

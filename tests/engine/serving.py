@@ -33,10 +33,13 @@ START_LIMIT_S = 400.0  # 20-30 s on two free cores, minutes when others want the
 
 
 @contextmanager
-def served(model_path: Path, *, exchange: Path | None = None, all_logprobs: bool = False) -> Iterator[Path]:
+def served(
+    model_path: Path, *, exchange: Path | None = None, all_logprobs: bool = False, port: int | None = None
+) -> Iterator[Path]:
     """The socket of a server of this folder, with the settings of the embedded pair.
 
     ``exchange``: with exact scoring through that folder. ``all_logprobs``: a request may ask for the whole vocabulary.
+    ``port``: it listens there, as a server elsewhere does, and not on the socket.
     """
     pair = load_pair(ROOT / "profiles", "embedded")
     folder = Path(tempfile.mkdtemp(prefix="vllm-", dir="/tmp"))  # a socket path must be short
@@ -56,10 +59,13 @@ def served(model_path: Path, *, exchange: Path | None = None, all_logprobs: bool
         inherited={"PATH": os.environ["PATH"], "HOME": str(folder)},
     )
     argv = [*command.argv, *(["--max-logprobs=-1"] if all_logprobs else [])]
+    if port is not None:
+        argv = [*(part for part in argv if not part.startswith("--uds=")), "--host=127.0.0.1", f"--port={port}"]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(argv, env=command.env, stdout=log, stderr=log, start_new_session=True)
     try:
-        asyncio.run(_until_healthy(process, socket, folder / "log"))
+        client = client_of(socket) if port is None else remote_client(port)
+        asyncio.run(_until_healthy(process, client, folder / "log"))
         yield socket
     finally:
         os.killpg(process.pid, signal.SIGKILL)
@@ -109,8 +115,14 @@ def client_of(socket: Path, *, with_vocabulary: bool = False) -> EngineClient:
     return EngineClient("embedded/base", uds=socket, api_key=KEY, vocabulary=vocabulary)
 
 
-async def _until_healthy(process: subprocess.Popen[bytes], socket: Path, log: Path) -> None:
-    client = client_of(socket)
+def remote_client(port: int) -> EngineClient:
+    """Of a server that was given a port; it knows no vocabulary, as of a server elsewhere."""
+    client = EngineClient("embedded/base", url=f"http://127.0.0.1:{port}/v1", api_key=KEY)
+    client.is_vllm = True  # the app learns it from the server's version
+    return client
+
+
+async def _until_healthy(process: subprocess.Popen[bytes], client: EngineClient, log: Path) -> None:
     deadline = time.monotonic() + START_LIMIT_S
     while not await client.healthy():
         assert process.poll() is None, log.read_text()[-3000:]

@@ -7,6 +7,7 @@ import base64
 import secrets
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from components.compare.eyes import without_pictures
 from components.core import divergence
 from components.core.errors import EngineFailureError, RequestRefusedError
-from components.engines.exact_scoring import ExactScorer, PathTokens, post_json
+from components.engines.exact_scoring import ExactResult, ExactScorer, PathTokens, post_json
 from components.engines.transport import EngineClient
 from tests.engine.serving import BASE, ROOT, ScoredPair, answered_path, client_of, scored_pair, served
 from tests.noise import NOISE
@@ -124,6 +126,40 @@ async def test_the_base_against_itself_is_zero_and_its_floor_is_measured_in_anot
     floor = await scorer.floor(client, path)
     assert max(floor.batch_tokens) > alone, "it was computed together with another request"
     assert floor.statistics["kl_base_to_candidate_nats"].max() < 0.05
+
+
+async def test_a_picture_is_seen_in_the_tokens_that_tell_of_it_and_nowhere_else(pair: ScoredPair) -> None:
+    client = client_of(pair.base, with_vocabulary=True)
+    vocabulary = client.vocabulary
+    assert vocabulary is not None
+    path = await answer(client, "plain-blue.png", "What colour fills this picture?")
+    pieces = [vocabulary.text(token_id) for token_id in path.answer_ids]
+    assert "".join(pieces).startswith("The picture is blue.")
+    ends = np.cumsum([len(piece) for piece in pieces])
+    before = ends <= len("The picture is")
+    colour = ~before & (ends <= len("The picture is blue"))
+    scorer = ExactScorer(pair.exchange)
+    same = await scorer.across_prompts(client, path, path)
+    assert not reliance(same).any(), "the same picture tells nothing new"
+
+    asked = await answered_path(client, [{"role": "user", "content": "What colour fills this picture?"}], max_tokens=1)
+    removed = without_pictures(path, client)
+    assert removed.prompt_ids == asked.prompt_ids, "as it would have been asked without the picture"
+    swapped = replace(path, images=(data_url("one-circle.png"),))
+    # Without any picture this model begins another kind of answer, so there the first word tells of the picture too.
+    for changed, first in ((removed, 1), (swapped, 0)):
+        alone = await scorer.across_prompts(client, path, changed)
+        again = await scorer.across_prompts(client, path, changed, in_company=True)
+        nats = reliance(alone)
+        print(list(zip(pieces, nats.round(3), strict=True)), np.abs(reliance(again) - nats).max())
+        assert nats[colour].sum() > 1.0
+        assert np.abs(nats[before][first:]).max() < 0.05
+        assert again.base_batch_tokens > alone.base_batch_tokens and again.batch_tokens > alone.batch_tokens
+        assert np.abs(reliance(again) - nats).max() < 0.25
+
+
+def reliance(result: ExactResult) -> Any:
+    return result.statistics["base_target_logprob"] - result.statistics["candidate_target_logprob"]
 
 
 async def test_chunked_prompts_give_the_same_states(pair: ScoredPair) -> None:

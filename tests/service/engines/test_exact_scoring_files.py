@@ -38,8 +38,8 @@ async def test_an_engine_that_is_gone_is_said(tmp_path: Path) -> None:
     ("told", "words"),
     [
         ({"prompt_token_ids": [1, 2, 3, 4]}, "wrote no result"),
-        ({"prompt_token_ids": [1, 2, 9, 4]}, "scored other tokens"),
-        ({}, "scored other tokens"),
+        ({"prompt_token_ids": [1, 2, 9, 4]}, "computed other tokens"),
+        ({}, "computed other tokens"),
         ({"prompt_token_ids": [1, 2, 3, 4], "mm_placeholders": {"image": [{"offset": 1, "length": 1}]}}, "0 pictures"),
     ],
 )

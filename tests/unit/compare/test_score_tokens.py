@@ -64,6 +64,6 @@ def test_nothing_in_common_gives_no_number() -> None:
 
 
 def test_rows_must_fit_the_tokens() -> None:
-    result = ExactResult({"kl_base_to_candidate_nats": np.zeros(2)}, {}, "bfloat16", "float64", (3,))
+    result = ExactResult({"kl_base_to_candidate_nats": np.zeros(2)}, {}, "bfloat16", "float64", (3,), (3,))
     with pytest.raises(InputError, match="2 rows of statistics came back for 1 tokens"):
         exact_tokens(Answer(tokens=(step(1, {1: 1.0}),)), result, str)

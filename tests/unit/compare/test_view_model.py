@@ -41,8 +41,8 @@ def test_the_speed_line_never_guesses() -> None:
 
 
 def test_an_answer_that_waits_says_for_what() -> None:
-    stored = answered_turn().answers[0]
-    assert answer_view(stored, Answer(), "Loading weights")["waiting"] == "Loading weights"
+    turn = answered_turn()
+    assert answer_view(turn, turn.answers[0], "Loading weights")["waiting"] == "Loading weights"
 
 
 def test_notices_carry_alarms_and_the_link() -> None:

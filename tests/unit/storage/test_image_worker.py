@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from components.storage.image_worker import Limits, RefusedError, check_mode, check_size, examine
-from components.storage.images import ImageLimits
+from components.storage.images import Edit, ImageLimits
 from tests.data.images import make_images as draw
 
 LIMITS = Limits(**json.loads(ImageLimits().for_worker()))
@@ -213,3 +213,39 @@ def test_f34_sixteen_bit_colour_is_reduced_and_said() -> None:
     image, notes = run(draw.sixteen_bit_png(2))
     assert image.getpixel((0, 0)) == (0x80, 0x80, 0x80)
     assert notes == ["its 16 bits per channel became 8"]
+
+
+def edit(data: bytes, change: Edit) -> Image.Image:
+    image, report = examine(data, "PNG", LIMITS, json.loads(change.for_worker()))
+    assert image is not None, report
+    assert (report["width"], report["height"]) == image.size
+    return image
+
+
+def test_a_blurred_picture_keeps_its_size_and_mean_and_loses_its_edges() -> None:
+    data = draw.encode(draw.quarters(96, 64), "PNG")
+    image = edit(data, Edit(blur_radius=6))
+    assert (image.size, image.mode) == ((96, 64), "RGB")
+    assert near(image.getpixel((4, 4)), draw.RED, 8)
+    assert not near(image.getpixel((47, 4)), draw.RED, 60), "no edge is left in the middle"
+
+
+def test_a_small_picture_comes_back_in_its_own_size_without_detail() -> None:
+    stripes = Image.new("RGB", (64, 64), WHITE)
+    for x in range(0, 64, 2):
+        stripes.paste((0, 0, 0), (x, 0, x + 1, 64))
+    image = edit(draw.encode(stripes, "PNG"), Edit(width=8, height=8, and_back=True))
+    assert image.size == (64, 64)
+    assert near(image.getpixel((32, 32)), (127, 127, 127), 12)
+
+
+def test_a_picture_is_fitted_to_the_size_of_another() -> None:
+    assert edit(draw.encode(draw.quarters(96, 64), "PNG"), Edit(width=31, height=77)).size == (31, 77)
+
+
+def test_no_edit_makes_a_picture_that_would_not_be_accepted() -> None:
+    image, report = examine(
+        draw.encode(draw.quarters(), "PNG"), "PNG", LIMITS, json.loads(Edit(width=20_000, height=9).for_worker())
+    )
+    assert image is None
+    assert report["error"] == "image_too_large"

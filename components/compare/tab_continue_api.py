@@ -1,0 +1,62 @@
+"""API endpoint ``/continue``: give a model the beginning of an answer and a chosen token, and let it go on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import gradio as gr
+
+from components.compare.continuation import Choice, continuation_note
+from components.compare.turns import TurnService
+from components.core.errors import AppError, InputError
+from components.core.trace_export import trace_to_dict
+from components.core.traces import StoredAnswer, Trace
+from components.ui.messages import as_api_error
+
+_ROLES = ("base", "candidate")
+_OPTIONS = ("path", "into", "index", "token_id")
+
+
+def add_continue_api(turns: TurnService) -> None:
+    """Register the endpoint inside the current Blocks context."""
+
+    async def continue_answer(trace_id: str, options: dict[str, Any] | None = None) -> dict[str, Any]:
+        options = options or {}
+        try:
+            unknown = sorted(set(options) - set(_OPTIONS))
+            if unknown:
+                raise InputError(f"{unknown[0]!r} is no option.", f"Accepted: {', '.join(_OPTIONS)}.", field="options")
+            trace = (await turns.conversation(trace_id))[-1]
+            source, target = read_side(trace, options, "path", "base"), read_side(trace, options, "into", "candidate")
+            choice = Choice.read({**options, "answer_id": source.slot.id})
+            live, slot = await turns.continue_from(trace_id, target.slot.position, choice)
+            async for _ in turns.stream(live, slot, lambda: 0.25):
+                pass
+        except AppError as exc:
+            raise as_api_error(exc) from None
+        stored = next(a for a in live.trace.answers if a.slot.id == slot.id)
+        column = next(c for c in trace_to_dict(live.trace)["columns"] if c["id"] == slot.id)
+        return {**column, "verdict": "".join(text for _, text in continuation_note(live.trace, stored) or ())}
+
+    with gr.Row(visible=False):
+        trace_id = gr.Textbox(label="trace_id")
+        options = gr.JSON({}, label="options")
+        result = gr.JSON(label="answer")
+        button = gr.Button("continue")
+    button.click(continue_answer, [trace_id, options], result, api_name="continue", concurrency_limit=None)
+
+
+def read_side(trace: Trace, options: Mapping[str, Any], name: str, default: str) -> StoredAnswer:
+    """The first answer of a role.
+
+    Raises:
+        InputError: ``name`` is no role, or the turn has no answer of it.
+    """
+    role = options.get(name) or default
+    if role not in _ROLES:
+        raise InputError(f"{role!r} is no side.", f"Accepted: {', '.join(_ROLES)}.", field=name)
+    found = next((a for a in trace.latest_answers if a.slot.label.role == role), None)
+    if found is None:
+        raise InputError(f"This turn has no answer of a {role}.", f"Ask a {role} too.", field=name)
+    return found
