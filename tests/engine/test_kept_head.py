@@ -1,4 +1,4 @@
-"""vLLM on a CPU empties an output projection that it takes for a linear layer; the scoring extension keeps it."""
+"""vLLM on a CPU empties an output projection that it takes for a linear layer; the extension keeps its weight."""
 
 from __future__ import annotations
 
