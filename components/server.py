@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 import os
 import socket
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 
+from components.benchmark.tab import create_benchmark_tab
+from components.benchmark.verdict import load_verdict_profile
 from components.compare.eyes_view import reliance_markdown, reliance_to_dict
 from components.compare.repeat_view import repeat_to_dict, repeats_markdown
 from components.compare.score_view import ALL_ALTERNATIVES, divergence_markdown, score_to_dict
@@ -20,11 +25,14 @@ from components.compare.tab_repeat import add_repeat_api
 from components.compare.tab_score_api import add_score_api
 from components.core.errors import AppError, InputError
 from components.core.trace_export import traces_to_dict, traces_to_markdown
+from components.jobs.service import JobView
 from components.models.tab import create_models_tab
 from components.quantize.tab import create_quantize_tab
+from components.quantize.view_model import board_view
 from components.services import Services
 from components.settings import LOOPBACK, Settings
 from components.ui.access import Access
+from components.ui.chart_routes import add_chart_routes
 from components.ui.guards import GuardRules
 from components.ui.job_routes import job_routes
 from components.ui.page import Tab, build_page, build_server
@@ -47,6 +55,7 @@ def create_server(services: Services) -> FastAPI:
     tabs = [
         Tab("Compare", "compare", lambda: _compare(services, handlers, access)),
         Tab("Quantize", "quantize", lambda: _quantize(services, access)),
+        Tab("Benchmarks", "benchmarks", lambda: _benchmarks(services, access)),
         Tab("Models", "models", lambda: _models(services, access)),
     ]
     page = build_page(
@@ -61,7 +70,7 @@ def create_server(services: Services) -> FastAPI:
         running=services.running,
         export=lambda trace_id, kind: _export(services, trace_id, kind),
         picture=services.images.path,
-        routes=[job_routes(services.jobs, public=settings.public)],
+        routes=[job_routes(services.jobs, public=settings.public), add_chart_routes],
         max_file_bytes=settings.image_max_bytes + 1_000_000,
         blocked=[settings.profiles_dir, settings.state_dir / "diptych.db", settings.state_dir / "logs"],
     )
@@ -93,6 +102,27 @@ def _quantize(services: Services, access: Access) -> Refresh:
     return create_quantize_tab(
         quantize=services.quantize, jobs=services.jobs, catalog=services.catalog, hub=services.hub, access=access
     )
+
+
+def _benchmarks(services: Services, access: Access) -> Refresh:
+    candidates = services.pair.candidates
+
+    def card_of(model: str) -> dict[str, Any]:
+        card = services.cards.card(model)
+        return {"markdown": card.markdown, "missing": list(card.missing), "figures": card.figures}
+
+    def board_of(views: Sequence[JobView], now: datetime, may_control: bool) -> dict[str, Any]:
+        files = services.jobs.files
+        shown = board_view(views, now, may_control=may_control, files=lambda job: files(job.id), known_engines=())
+        for row in shown["jobs"]:  # the form of the Quantize tab can't be filled with a benchmark
+            row["actions"] = [action for action in row["actions"] if action != "duplicate"]
+        return {**shown, "empty": "No benchmark has run yet."}
+
+    return create_benchmark_tab(
+        benchmarks=services.benchmarks, jobs=services.jobs, catalog=services.catalog, hub=services.hub,
+        card_of=card_of, board_of=board_of, limits=load_verdict_profile(services.settings.profiles_dir).limits,
+        default=services.pair.engine_id(candidates[0]) if candidates else "", access=access,
+    )  # fmt: skip
 
 
 def _export(services: Services, trace_id: str, kind: str) -> tuple[str, str]:

@@ -5,18 +5,23 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
+from components.benchmark.intake import Intake
+from components.benchmark.service import BenchmarkService, BenchmarkSettings
+from components.cards.service import CardService
 from components.compare.changed_pictures import PictureChanger
 from components.compare.eyes import EyesService
 from components.compare.repeat import RepeatService
 from components.compare.scoring import ScoringService
 from components.compare.turns import TurnService
 from components.core.errors import AppError
+from components.core.jobs import Job
 from components.core.reliance import Reliance
 from components.core.scores import Score
 from components.engines.catalog import Catalog
@@ -37,6 +42,7 @@ from components.quantize.service import QuantizeService, QuantizeSettings
 from components.quantize.trace_rows import TraceExport
 from components.settings import REPOSITORY, Settings
 from components.storage.answer_records import AnswerRecords, reliance_records, score_records
+from components.storage.benchmarks import BenchmarkRepository
 from components.storage.blobs import BlobStore
 from components.storage.database import Database
 from components.storage.images import ImageLimits, ImageStore
@@ -45,7 +51,7 @@ from components.storage.repeats import RepeatRepository
 from components.storage.state_lock import StateLock
 from components.storage.traces import TraceRepository
 
-_DRIVERS = {"quantize": "components.quantize.job"}
+_DRIVERS = {"quantize": "components.quantize.job", "benchmark": "components.benchmark.job"}
 _KEPT_CANDIDATES = 500  # jobs looked through for candidates at the start
 
 
@@ -68,6 +74,8 @@ class Services:
     images: ImageStore
     jobs: JobService
     quantize: QuantizeService
+    benchmarks: BenchmarkService
+    cards: CardService
     database: Database
     lock: StateLock
     profile_errors: tuple[AppError, ...]
@@ -123,12 +131,17 @@ def build_services(settings: Settings) -> Services:
     shelf = CandidateShelf(
         catalog, hub, lambda entry: engine_spec(entry, preparer, engine_settings), settings.state_dir / "jobs"
     )
-    jobs = _job_service(settings, database, hub, shelf)
+    records = BenchmarkRepository(database)
+    intake = Intake(records, settings.state_dir / "jobs")
+    intake.load_published(settings.assets_dir / "published" / "figures.yaml")
+    jobs = _job_service(settings, database, hub, (shelf.add, intake.take_in))
     quantize = QuantizeService(
         catalog, preparer, jobs.queue,
         QuantizeSettings(settings.state_dir, REPOSITORY, pair.id, hub_token=os.environ.get("HF_TOKEN")),
         export=TraceExport(traces, images).write,
     )  # fmt: skip
+    benchmarks = BenchmarkService(catalog, jobs.queue, records, _benchmark_settings(settings, pair.id))
+    cards = CardService(catalog, preparer, jobs.queue, records, REPOSITORY)
     turns = TurnService(catalog=catalog, hub=hub, traces=traces, images=images, now=_utc_now)
     scores = score_records(database, blobs)
     exact = ExactScorer(exchange_folder(settings.state_dir))
@@ -148,22 +161,35 @@ def build_services(settings: Settings) -> Services:
     return Services(
         settings=settings, pair=pair, catalog=catalog, hub=hub, turns=turns, scoring=scoring, scores=scores,
         eyes=eyes, reliances=reliances, repeating=repeating, repeats=repeats, traces=traces, images=images,
-        jobs=jobs, quantize=quantize,
+        jobs=jobs, quantize=quantize, benchmarks=benchmarks, cards=cards,
         database=database, lock=lock, profile_errors=tuple(errors),
     )  # fmt: skip
 
 
-def _job_service(settings: Settings, database: Database, hub: EngineHub, shelf: CandidateShelf) -> JobService:
-    """The queue with its runner; what earlier jobs made is put on the shelf."""
+def _benchmark_settings(settings: Settings, pair_id: str) -> BenchmarkSettings:
+    gpus = gpu_memory_bytes()
+    device: Literal["cpu", "cuda"] = "cuda" if count_gpus() else "cpu"
+    return BenchmarkSettings(settings.state_dir, REPOSITORY, pair_id, device, max(gpus, default=0))
+
+
+def _job_service(
+    settings: Settings, database: Database, hub: EngineHub, after_end: Sequence[Callable[[Job], object]]
+) -> JobService:
+    """The queue with its runner; what earlier jobs made and measured is taken up."""
     repository = JobRepository(database)
+
+    def ended(job: Job) -> None:
+        for take in after_end:
+            take(job)
+
     for job in reversed(repository.ended(_KEPT_CANDIDATES)):
-        shelf.add(job)
+        ended(job)
     queue = JobQueue(repository)
     runner_settings = RunnerSettings(
         jobs_dir=settings.state_dir / "jobs", modules=_DRIVERS, cwd=REPOSITORY, env=_driver_environment(settings)
     )
     lease = JobLease(hub, settings.state_dir, gpu_memory_bytes())
-    return JobService(queue, JobRunner(repository, queue, runner_settings, lease, on_end=shelf.add))
+    return JobService(queue, JobRunner(repository, queue, runner_settings, lease, on_end=ended))
 
 
 def _utc_now() -> datetime:

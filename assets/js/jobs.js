@@ -30,7 +30,7 @@
       const focused = document.activeElement?.dataset?.focus;
       const jobs = value.jobs || [], active = jobs.filter((j) => j.is_running || j.state === "PENDING"), ended = jobs.filter((j) => !active.includes(j));
       fill(element, el("h2", {}, "Jobs"),
-        active.length ? active.map(card) : el("p", { class: "dt-soft" }, jobs.length ? "Nothing runs or waits." : "No job yet. Choose a model and a recipe, and check what it needs; jobs run on when you close the page."),
+        active.length ? active.map(card) : el("p", { class: "dt-soft" }, jobs.length ? "Nothing runs or waits." : value.empty || "No job yet. Choose a model and a recipe, and check what it needs; jobs run on when you close the page."),
         ended.length ? [el("h2", { class: "dt-history" }, "History"), ended.map(card)] : null);
       if (focused) element.querySelector(`[data-focus="${CSS.escape(focused)}"]`)?.focus();
     }

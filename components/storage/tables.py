@@ -209,3 +209,20 @@ class JobEventRow(Base):
     state: Mapped[str] = mapped_column(String(16))
     at: Mapped[datetime] = mapped_column(UtcDateTime)
     message: Mapped[str] = mapped_column(ExactText)
+
+
+class BenchmarkRow(Base):
+    """One figure of a benchmark, measured or published. The whole record is ``document``; the columns find it."""
+
+    __tablename__ = "benchmark_results"
+    __table_args__ = (CheckConstraint("source IN ('measured', 'published')", name="source"),)
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    source: Mapped[str] = mapped_column(String(16), index=True)
+    suite: Mapped[str] = mapped_column(String(16))
+    model: Mapped[str] = mapped_column(ExactText, index=True)
+    task: Mapped[str] = mapped_column(ExactText)
+    metric: Mapped[str] = mapped_column(String(80))
+    job_id: Mapped[str | None] = mapped_column(String(64), index=True)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    document: Mapped[dict[str, Any]] = mapped_column(JSON)

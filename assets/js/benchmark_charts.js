@@ -1,0 +1,127 @@
+/* Charts of the Benchmarks tab, drawn by plotly, which is fetched from our own server when the first one is shown.
+   Each is drawn anew when the theme changes; the button in its corner saves it as SVG. */
+(function () {
+  "use strict";
+  const d = window.diptych;
+  const { el } = d;
+  let library = null;
+  const drawn = new Set();
+
+  function plotly() {
+    library = library || new Promise((resolve, reject) => {
+      const script = el("script", { src: "plotly.js" });
+      script.addEventListener("load", () => resolve(window.Plotly));
+      script.addEventListener("error", () => { library = null; reject(new Error("no plotly")); });
+      document.head.append(script);
+    });
+    return library;
+  }
+
+  /** All charts that have data. `open(task)` shows the items behind a bar. */
+  d.benchmarkCharts = function (value, model, open) {
+    const curves = model ? model.curves : {};
+    const charts = [recovery(value.recovery || [], open), staticKl(value.static_kl || []), histogram(curves.kl_histogram), position(curves.kl_by_position),
+      classes(curves.kl_by_class), steps(curves.kl_by_step), survival(curves.survival), load(model ? model.load : []), history(value.history || [])].filter(Boolean);
+    for (const chart of drawn) if (!chart.node.isConnected) drawn.delete(chart);
+    return el("section", { class: "dt-charts" }, charts.map((chart) => {
+      chart.node = el("div", { class: "dt-plot", role: "img", "aria-label": chart.title }, el("p", { class: "dt-soft" }, "Drawing…"));
+      drawn.add(chart);
+      new IntersectionObserver((seen, observer) => { if (seen.some((s) => s.isIntersecting)) { observer.disconnect(); show(chart); } }).observe(chart.node);
+      return el("figure", { class: "dt-card dt-chart", "data-chart": chart.id }, el("figcaption", {}, el("b", {}, chart.title), chart.words ? el("span", { class: "dt-soft" }, chart.words) : null), chart.node);
+    }));
+  };
+
+  async function show(chart) {
+    try {
+      const Plotly = await plotly(), ink = colours();
+      if (!chart.node.isConnected) return;
+      chart.node.querySelector("p")?.remove();
+      const layout = { paper_bgcolor: "transparent", plot_bgcolor: "transparent", font: { color: ink.ink, size: 12, family: "Inter, Segoe UI, Roboto, Arial, sans-serif" },
+        margin: { l: 56, r: 12, t: 8, b: 44 }, height: chart.height || 300, showlegend: chart.legend !== false, legend: { orientation: "h", y: -0.2, x: 0, font: { size: 11 } }, bargap: .25, hoverlabel: { namelength: -1 }, ...chart.layout };
+      for (const axis of ["xaxis", "yaxis"]) layout[axis] = { gridcolor: ink.line, linecolor: ink.line, zerolinecolor: ink.line, automargin: true, ...layout[axis] };
+      await Plotly.react(chart.node, chart.data(ink), layout, { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"], toImageButtonOptions: { format: "svg", filename: `diptych-${chart.id}` } });
+      chart.shown = true;
+      if (chart.click && !chart.heard) { chart.heard = true; chart.node.on("plotly_click", (event) => chart.click(event.points[0])); }
+    } catch { chart.node.replaceChildren(el("p", { class: "dt-soft" }, "The chart could not be drawn; its figures stand in the tables.")); }
+  }
+  function colours() {
+    const style = getComputedStyle(document.querySelector(".gradio-container") || document.body);
+    const of = (name) => style.getPropertyValue(`--${name}`).trim();
+    return { ink: of("ink"), soft: of("soft"), line: of("line"), base: of("base"), cand: of("cand"), ok: of("ok"), warn: of("warn"), row: [of("cand"), of("base"), of("ok"), of("warn"), of("soft"), of("bad")] };
+  }
+  new MutationObserver(() => { for (const chart of drawn) if (chart.shown && chart.node.isConnected) show(chart); }).observe(document.documentElement, { attributes: true, attributeFilter: ["class"], subtree: false });
+  new MutationObserver(() => { for (const chart of drawn) if (chart.shown && chart.node.isConnected) show(chart); }).observe(document.body, { attributes: true, attributeFilter: ["class"] });
+
+  const unique = (values) => [...new Set(values)];
+  const short = (text) => (text.length > 34 ? text.slice(0, 32) + "…" : text);
+
+  function recovery(rows, open) {
+    if (!rows.length) return null;
+    const groups = unique(rows.map((r) => `${r.model} (${r.source})`));
+    return { id: "recovery", title: "Recovery by task, %", words: "Ours with 95 % intervals; published figures have none. Click a bar of ours for its items.", height: Math.max(280, 60 + 24 * rows.length),
+      data: (ink) => groups.map((group, i) => {
+        const own = rows.filter((r) => `${r.model} (${r.source})` === group);
+        return { type: "bar", orientation: "h", name: short(group), y: own.map((r) => short(r.task)), x: own.map((r) => r.value), customdata: own.map((r) => r.task), marker: { color: own[0].source === "published" ? ink.soft : ink.row[i % ink.row.length] },
+          error_x: { type: "data", symmetric: false, array: own.map((r) => (r.high ?? r.value) - r.value), arrayminus: own.map((r) => r.value - (r.low ?? r.value)), color: ink.ink, thickness: 1 } };
+      }),
+      layout: { xaxis: { ticksuffix: " %", rangemode: "tozero" }, yaxis: { autorange: "reversed" }, shapes: [{ type: "line", x0: 100, x1: 100, y0: 0, y1: 1, yref: "paper", line: { dash: "dot", width: 1, color: "#888" } }] }, click: (point) => open(point.customdata) };
+  }
+  function staticKl(rows) {
+    if (!rows.length) return null;
+    const names = [["median", "median"], ["mean", "mean"], ["p95", "95 %"], ["p99", "99 %"]];
+    return { id: "static-kl", title: "KL from the base, nats", words: "Published figures rest on 20 tokens of the vocabulary and on another text: read the order of size, not the difference.", height: 360,
+      data: (ink) => rows.map((row, i) => ({ type: "bar", name: short(`${row.model}, ${row.task}`), x: names.map((n) => n[1]), y: names.map((n) => row[n[0]] ?? null), marker: { color: row.source === "published" ? ink.soft : ink.row[i % ink.row.length], opacity: row.source === "published" ? .5 + .2 * (i % 2) : 1 } })),
+      layout: { yaxis: { type: "log", exponentformat: "power" }, margin: { l: 56, r: 12, t: 8, b: 44 } } };
+  }
+  function histogram(found) {
+    if (!found) return null;
+    return { id: "kl-histogram", title: "Tokens by KL", words: "Logarithmic; the first bar holds all that is smaller.",
+      data: (ink) => found.map((one, i) => ({ type: "bar", name: short(one.task), x: one.curve.edges_nats.slice(0, -1).map((e, k) => Math.sqrt(e * one.curve.edges_nats[k + 1])), y: one.curve.tokens, marker: { color: ink.row[i % ink.row.length] } })),
+      layout: { xaxis: { type: "log", title: { text: "nats" }, exponentformat: "power" }, yaxis: { title: { text: "tokens" } } } };
+  }
+  function position(found) {
+    if (!found) return null;
+    return { id: "kl-position", title: "KL by position", words: "Scored tokens from the first of each chunk or answer.",
+      data: (ink) => found.map((one, i) => ({ type: "scatter", mode: "lines+markers", name: short(one.task), x: one.curve.map((p) => (p.from + p.to) / 2), y: one.curve.map((p) => p.mean_kl_nats), line: { color: ink.row[i % ink.row.length] } })),
+      layout: { xaxis: { title: { text: "token" } }, yaxis: { title: { text: "nats" }, rangemode: "tozero" } } };
+  }
+  function classes(found) {
+    if (!found) return null;
+    return { id: "kl-class", title: "KL by kind of token",
+      data: (ink) => found.map((one, i) => ({ type: "bar", name: short(one.task), x: one.curve.map((p) => p.class), y: one.curve.map((p) => p.mean_kl_nats), text: one.curve.map((p) => `${p.tokens} tokens`), textposition: "none", marker: { color: ink.row[i % ink.row.length] } })),
+      layout: { yaxis: { title: { text: "nats" } } } };
+  }
+  function steps(found) {
+    if (!found) return null;
+    return { id: "kl-step", title: "KL while generating, on the base's path", words: "Mean over prompts with a 95 % band.",
+      data: (ink) => found.flatMap((one, i) => {
+        const colour = ink.row[i % ink.row.length], x = one.curve.map((p) => p.step), known = one.curve.filter((p) => p.low !== null);
+        return [{ type: "scatter", mode: "lines", x: [...known.map((p) => p.step), ...known.map((p) => p.step).reverse()], y: [...known.map((p) => p.high), ...known.map((p) => p.low).reverse()], fill: "toself", fillcolor: colour, opacity: .15, line: { width: 0 }, hoverinfo: "skip", showlegend: false },
+          { type: "scatter", mode: "lines", name: short(one.task.replace("generation, ", "")), x, y: one.curve.map((p) => p.mean_kl_nats), line: { color: colour, width: 1.5 } }];
+      }), layout: { xaxis: { title: { text: "step" } }, yaxis: { title: { text: "nats" }, rangemode: "tozero" } } };
+  }
+  function survival(found) {
+    if (!found) return null;
+    return { id: "survival", title: "Free answers that are still alike", words: "Each model on its own path, greedy.",
+      data: (ink) => found.map((one, i) => ({ type: "scatter", mode: "lines", name: short(one.task.replace("generation, ", "")), x: one.curve.map((_, k) => k + 1), y: one.curve.map((v) => 100 * v), line: { shape: "hv", color: ink.row[i % ink.row.length] } })),
+      layout: { xaxis: { title: { text: "step" } }, yaxis: { ticksuffix: " %", range: [0, 103] } } };
+  }
+  function load(points) {
+    const whole = points.filter((p) => p.requests_per_s && p.median_e2el_ms);
+    if (!whole.length) return null;
+    return { id: "load", title: "Latency against request rate", words: "Each line is a use case on one model; its points are the levels of concurrency.", height: 360,
+      data: (ink) => unique(whole.map((p) => `${p.task.split(" ")[0]} · ${p.model}`)).map((name, i) => {
+        const own = whole.filter((p) => `${p.task.split(" ")[0]} · ${p.model}` === name).sort((a, b) => a.requests_per_s - b.requests_per_s);
+        return { type: "scatter", mode: "lines+markers", name: short(name), x: own.map((p) => p.requests_per_s), y: own.map((p) => p.median_e2el_ms), text: own.map((p) => p.task), line: { color: own[0].side === "base" ? ink.base : ink.cand, dash: ["solid", "dash", "dot", "dashdot"][Math.floor(i / 1) % 4] } };
+      }), layout: { xaxis: { title: { text: "requests/s" } }, yaxis: { title: { text: "median E2EL, ms" }, rangemode: "tozero" } } };
+  }
+  function history(rows) {
+    if (rows.length < 2) return null;
+    return { id: "history", title: "Mean KL over runs", words: "One point for each run.",
+      data: (ink) => unique(rows.map((r) => `${r.model}, ${r.task}`)).map((name, i) => {
+        const own = rows.filter((r) => `${r.model}, ${r.task}` === name);
+        return { type: "scatter", mode: "lines+markers", name: short(name), x: own.map((r) => r.at), y: own.map((r) => r.value), line: { color: ink.row[i % ink.row.length] },
+          error_y: { type: "data", symmetric: false, array: own.map((r) => (r.high ?? r.value) - r.value), arrayminus: own.map((r) => r.value - (r.low ?? r.value)), thickness: 1 } };
+      }), layout: { yaxis: { type: "log", title: { text: "nats" }, exponentformat: "power" } } };
+  }
+})();

@@ -1,0 +1,148 @@
+/* The Benchmarks tab: a form that starts a job; verdicts, tables and the model card of what was measured.
+   Values from Python: components/benchmark/view_model.py. Charts: benchmark_charts.js. */
+(function () {
+  "use strict";
+  const d = window.diptych;
+  const { el, fill } = d;
+  const DRAFT = "diptych.benchmark";
+  const FIELDS = [["text_file", "Text of your own", "/folder/text.txt", "UTF-8; instead of the text that comes with Diptych"],
+    ["chunks", "Chunks", "", "Of the text, from its beginning; more is surer and takes longer"],
+    ["items_file", "Items of your own", "/folder/rows.jsonl", "Lines of {messages, answers, images, metric}"],
+    ["items", "Items", "", "Questions asked of both models"],
+    ["requests", "Requests", "", "Of each use case and level in one round"],
+    ["output_tokens", "Output tokens", "", "Length of the answers under load"],
+    ["usd_per_hour", "USD per hour", "", "Of one device; without it there is no cost"]];
+  const NUMBERS = ["chunks", "items", "requests", "output_tokens", "usd_per_hour"];
+  const OUTCOMES = { pass: "dt-ok", warn: "dt-warn", fail: "dt-bad", "not enough data": "" };
+  const SUITES = { quality: "Quality", accuracy: "Accuracy", throughput: "Throughput", cost: "Cost" };
+
+  window.diptych.benchmarkForm = function (element, props, trigger, watch) {
+    let value = {}, waiting = "", draft = { model: "", suite: "all", convention: "llama.cpp-512", text: "auto", fields: {} };
+    try { draft = { ...draft, ...JSON.parse(sessionStorage.getItem(DRAFT) || "{}") }; } catch { /* a draft is a courtesy */ }
+    const keep = () => { try { sessionStorage.setItem(DRAFT, JSON.stringify(draft)); } catch { /* private mode */ } };
+    d.bind(props, watch, (next) => { value = next; if (next.key === waiting) waiting = ""; draw(); });
+
+    function draw() {
+      const models = value.models || [];
+      if (!models.some((m) => m.id === draft.model)) draft.model = models.some((m) => m.id === value.default) ? value.default : models[0]?.id || "";
+      const open = element.querySelector(".dt-changes")?.open;
+      if (!models.length) { fill(element, el("h2", {}, "New benchmark"), el("p", { class: "dt-soft" }, "There is no candidate whose engine runs here. Make one on the Quantize tab.")); return; }
+      fill(element, el("h2", {}, "New benchmark"),
+        labelled("Candidate", select("Candidate", models.map((m) => [m.id, m.label]), draft.model, (v) => { draft.model = v; keep(); })),
+        labelled("Suite", select("Suite", (value.suites || []).map((s) => [s.id, s.label]), draft.suite, (v) => { draft.suite = v; keep(); })),
+        el("details", { class: "dt-more dt-changes", open }, el("summary", {}, "Change what is measured"),
+          el("div", { class: "dt-fields" },
+            labelled("Convention of the text", select("Convention of the text", (value.conventions || []).map((c) => [c.id, c.id]), draft.convention, (v) => { draft.convention = v; keep(); draw(); }),
+              (value.conventions || []).find((c) => c.id === draft.convention)?.label, true),
+            labelled("Text", select("Text", [["auto", "The one that comes with Diptych"], ["wikitext-2", "WikiText-2, from the hub"]], draft.text, (v) => { draft.text = v; keep(); }), "", true),
+            FIELDS.map(([name, label, placeholder, help]) => labelled(label, input(draft.fields[name] || "", placeholder, NUMBERS.includes(name), (v) => { draft.fields[name] = v; keep(); }), help, name.endsWith("_file"))))),
+        value.refused ? el("p", { class: "dt-fault", role: "alert" }, value.refused) : null,
+        value.started && !value.refused ? el("p", { class: "dt-soft", role: "status" }, "Queued. It runs on when you close the page.") : null,
+        value.may_control ? el("div", { class: "dt-form-actions" }, el("button", { class: "dt-btn dt-primary", type: "button", disabled: waiting !== "", onclick: start }, "Start"),
+          el("span", { class: "dt-soft" }, "Starts engines of its own, one pair at a time."))
+          : el("p", { class: "dt-soft" }, "Visitors can look, not start jobs. Sign in to start one."));
+    }
+    function start() {
+      const overrides = { convention: draft.convention, text: draft.text };
+      for (const [name, text] of Object.entries(draft.fields)) {
+        if (!text.trim()) continue;
+        overrides[name] = NUMBERS.includes(name) && !Number.isNaN(Number(text)) ? Number(text) : text.trim();
+      }
+      waiting = d.randomKey();
+      trigger("start", { key: waiting, model: draft.model, suite: draft.suite, overrides });
+      draw();
+    }
+  };
+
+  window.diptych.benchmarkResults = function (element, props, trigger, watch, server) {
+    const folds = new Map();
+    let value = {}, shown = "", chosen = "";
+    d.bind(props, watch, (next) => { value = next; draw(); });
+
+    function draw() {
+      const key = JSON.stringify([value, chosen]);
+      if (key === shown) return;
+      shown = key;
+      const models = value.models || [];
+      const model = models.find((m) => m.id === chosen) || models[models.length - 1];
+      fill(element,
+        models.length ? [el("div", { class: "dt-results-head" }, el("h2", {}, "Results"),
+          models.length > 1 ? select("Measured candidate", models.map((m) => [m.id, m.label]), model.id, (v) => { chosen = v; draw(); }) : null,
+          el("span", { class: "dt-head-actions" }, el("button", { class: "dt-btn dt-small", type: "button", onclick: () => showCard(model, server) }, "Model card"))), result(model)]
+          : [el("h2", {}, "Results"), el("p", { class: "dt-soft" }, value.published ? "Nothing was measured yet. Choose a candidate and a suite, and start: every figure will stand here with its interval, beside those of the published cards." : "Reading the records…")],
+        d.benchmarkCharts ? d.benchmarkCharts(value, model, (task) => showFlipped(model, task)) : null,
+        published(value.published || []));
+    }
+    function result(model) {
+      return el("section", { class: "dt-card dt-result", "data-model": model.id },
+        el("div", { class: "dt-title" }, el("b", {}, model.label), el("span", { class: "dt-soft" }, `against ${model.base}`),
+          el("span", { class: `dt-chip ${OUTCOMES[model.verdict.outcome]}`, "data-outcome": model.verdict.outcome }, model.verdict.outcome)),
+        el("ul", { class: "dt-findings" }, model.verdict.findings.map((f) => el("li", {}, el("span", { class: `dt-chip ${OUTCOMES[f.outcome]}` }, f.outcome), " ", f.sentence))),
+        model.tables.map(table),
+        model.flipped.filter((f) => f.items.length).map((f) => el("p", {}, el("button", { class: "dt-btn dt-small", type: "button", onclick: () => showFlipped(model, f.task) }, `${f.items.length} items that flipped on ${f.task}`))));
+    }
+    function table(t) {
+      const words = { class: "dt-table dt-figures" };
+      return fold(`table.${t.suite}`, SUITES[t.suite], true, el("div", { class: "dt-scroll", tabindex: "0", role: "region", "aria-label": SUITES[t.suite] },
+        el("table", words, el("thead", {}, el("tr", {}, el("th", { scope: "col" }, ""), t.rows.map((row) => el("th", { scope: "col" }, row.task)))),
+          el("tbody", {}, t.columns.map((name, i) => el("tr", {}, el("th", { scope: "row" }, name), t.rows.map((row) => cell(row.cells[i]))))))));
+    }
+    function cell(c) {
+      if (!c) return el("td", { class: "dt-soft" }, "–");
+      const how = [c.how, c.n, c.note, `record ${c.id}`].filter(Boolean).join("; ");
+      return el("td", { title: how }, c.value, c.interval ? el("small", {}, c.interval) : null, c.floor ? el("small", {}, `floor ${c.floor}`) : null);
+    }
+    function published(cards) {
+      if (!cards.length) return null;
+      return el("section", {}, el("h2", { class: "dt-history" }, "Published figures"),
+        el("p", { class: "dt-soft" }, "As three model cards print them. A cell that the card's own figures contradict is marked with what they give."),
+        cards.map((card) => fold(`published.${card.model}`, `${card.model} · ${card.scheme}${card.wrong ? ` · ${card.wrong} marked` : ""}`, false,
+          el("div", { class: "dt-scroll", tabindex: "0", role: "region", "aria-label": card.model }, el("table", { class: "dt-table dt-figures" }, el("thead", {}, el("tr", {}, ["", "Figure", "Printed", "Recomputed"].map((h) => el("th", { scope: "col" }, h)))),
+            el("tbody", {}, card.rows.map((row) => el("tr", { class: row.verified === false ? "dt-wrong" : null }, el("td", {}, row.task), el("td", {}, row.metric), el("td", {}, row.value),
+              el("td", {}, row.recomputed === null ? "" : row.recomputed, row.verified === false ? el("small", {}, row.note || "does not follow") : null)))))))));
+    }
+    function showFlipped(model, task) {
+      const found = (model.flipped || []).find((f) => task === f.task || task.startsWith(`${f.task}:`));
+      if (!found) return;
+      const kind = task.includes(": ") ? task.split(": ")[1] : "";
+      const items = found.items.filter((item) => !kind || item.kind === kind);
+      d.openSheet(`Items that flipped: ${task}`, items.length ? items.map((item) => el("article", { class: "dt-flip" },
+        (item.images || []).map((name) => el("img", { src: `look/benchmark/${encodeURIComponent(found.task)}/${encodeURIComponent(name)}`, alt: "", loading: "lazy", onerror: (event) => event.target.remove() })),
+        el("div", {}, el("p", {}, el("span", { class: `dt-chip ${item.lost ? "dt-bad" : "dt-ok"}` }, item.lost ? "lost" : "won"), " ", el("b", {}, item.question), " ", el("span", { class: "dt-soft" }, `${item.kind} · ${item.id}`)),
+          el("p", {}, el("span", { class: "dt-soft" }, "expected "), item.expected), el("p", {}, el("span", { class: "dt-soft" }, "base "), item.base), el("p", {}, el("span", { class: "dt-soft" }, "candidate "), item.candidate))))
+        : el("p", { class: "dt-soft" }, "None of this kind flipped."));
+    }
+    function fold(key, title, atFirst, content) {
+      const node = el("details", { class: "dt-more", open: folds.has(key) ? folds.get(key) : atFirst }, el("summary", {}, title), content);
+      node.addEventListener("toggle", () => folds.set(key, node.open));
+      return node;
+    }
+  };
+
+  async function showCard(model, server) {
+    const text = el("pre", { class: "dt-log dt-card-text", tabindex: "0" }, "Writing the card…");
+    const view = el("div", { class: "dt-card-view" }), missing = el("div", {}), actions = el("div", { class: "dt-form-actions" });
+    d.openSheet(`Model card of ${model.label}`, actions, missing, view, el("details", { class: "dt-more" }, el("summary", {}, "As Markdown"), text));
+    try {
+      const card = await server.card({ model: model.id });
+      if (card.refused) { text.textContent = card.refused; return; }
+      text.textContent = card.markdown;
+      fill(view, d.renderMarkdown(card.markdown.replace(/^---[\s\S]*?\n---\n/, "")));
+      fill(missing, el("p", { class: "dt-soft" }, card.missing.length ? `Listed as missing: ${card.missing.join("; ")}.` : "Nothing is missing."));
+      fill(actions, el("button", { class: "dt-btn dt-small", type: "button", onclick: () => d.copyText(card.markdown) }, "Copy"),
+        el("a", { class: "dt-btn dt-small", download: "README.md", href: URL.createObjectURL(new Blob([card.markdown], { type: "text/markdown" })) }, "Download"));
+    } catch { text.textContent = "The card could not be written; try again."; }
+  }
+
+  function labelled(label, control, help, wide) { return el("label", { class: `dt-field ${wide ? "dt-wide" : ""}` }, el("span", {}, label), control, help ? el("small", { class: "dt-soft" }, help) : null); }
+  function select(label, options, chosen, change) {
+    const node = el("select", { "aria-label": label }, options.map(([id, text]) => el("option", { value: id, selected: id === chosen }, text)));
+    node.addEventListener("change", () => change(node.value));
+    return node;
+  }
+  function input(text, placeholder, numeric, change) {
+    const node = el("input", { type: "text", value: text, placeholder, inputmode: numeric ? "decimal" : null });
+    node.addEventListener("input", () => change(node.value));
+    return node;
+  }
+})();

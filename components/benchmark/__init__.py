@@ -1,0 +1,1 @@
+"""Benchmarks of a base and its candidates: quality, accuracy, throughput, cost; records, charts, a verdict."""

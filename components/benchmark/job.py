@@ -1,0 +1,188 @@
+"""The driver of a benchmark: ``python -m components.benchmark.job JOB_FOLDER``.
+
+Serves base and candidate itself, runs the suites, and hands over records. What it finished is kept under the state
+folder until the whole job has succeeded, so that a retry goes on from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+from pydantic import JsonValue
+
+from components.benchmark.accuracy import ComparedItems, Judged, add_accuracy, ask_all
+from components.benchmark.environment import environment
+from components.benchmark.load import LoadMaker
+from components.benchmark.quality import QualityRun
+from components.benchmark.quality_records import add_generation, add_quality
+from components.benchmark.recorder import Recorder
+from components.benchmark.rows import Item, read_items
+from components.benchmark.spec import BenchmarkSpec
+from components.benchmark.store import PieceStore
+from components.benchmark.throughput import add_cost, add_throughput, measure_throughput
+from components.benchmark.tokens import TextTokenizer, load_tokenizer
+from components.core.benchmarks import RecordBatch
+from components.engines.exact_scoring import ExactScorer
+from components.engines.serving import Served, ServingPlace, serve_model
+from components.jobs.driver import run_driver
+from components.jobs.records import JobEvent, JobFolder
+from components.profiles.schema import ModelProfile
+
+RECORDS = "records.json"
+_WORDS_FOR_LOAD = 400_000  # characters
+_PAUSE_S = 0.3  # between two events: a page asks every second or so
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """What is compared now."""
+
+    base: Served
+    candidate: Served
+    model: ModelProfile
+    tokenizer: TextTokenizer
+
+
+class Driver:
+    """One job."""
+
+    def __init__(self, folder: JobFolder) -> None:
+        self._folder = folder
+        self._spec = BenchmarkSpec.model_validate_json(orjson.dumps(folder.read_spec()))
+        self._recorder = Recorder(folder.path.name, environment(self._spec.device))
+        self._work = Path(self._spec.state_dir) / "benchmark" / "work" / self._spec.work_key
+        self._started_s = time.monotonic()
+        self._told_s = 0.0
+        self._base_answers: list[Judged] | None = None
+
+    def run(self) -> dict[str, JsonValue]:
+        """The whole job; its result."""
+        partial = self._folder.partial
+        partial.mkdir(mode=0o700, parents=True)
+        asyncio.run(self._measure())
+        records = self._recorder.records
+        (partial / RECORDS).write_bytes(RecordBatch(records=records).model_dump_json().encode())
+        shutil.rmtree(partial / "exchange", ignore_errors=True)
+        self._folder.finish_result()
+        shutil.rmtree(self._work, ignore_errors=True)
+        pair = self._spec.pair
+        return {
+            "records": len(records),
+            "suite": self._spec.suite,
+            "base": pair.engine_id(pair.base),
+            "models": [pair.engine_id(pair.model(name)) for name in self._spec.candidate_ids],
+            "took_s": round(time.monotonic() - self._started_s, 1),
+        }
+
+    async def _measure(self) -> None:
+        spec = self._spec
+        pair, partial = spec.pair, self._folder.partial
+        place = ServingPlace(
+            Path(spec.state_dir), Path(spec.repository), spec.device, logs=partial, exchange=partial / "exchange"
+        )
+        self._say("Starting", f"Starting {pair.base.label}")
+        async with serve_model(pair, pair.base, place) as base:
+            tokenizer = load_tokenizer(base.folder)
+            for model_id in spec.candidate_ids:
+                model = pair.model(model_id)
+                self._say("Starting", f"Starting {model.label}")
+                async with serve_model(pair, model, place) as candidate:
+                    await self._compare(_Pair(base, candidate, model, tokenizer))
+
+    async def _compare(self, now: _Pair) -> None:
+        for suite in self._spec.runs:
+            if suite == "quality":
+                await self._quality(now)
+            elif suite == "accuracy":
+                await self._accuracy(now)
+            else:
+                await self._throughput(now)
+
+    async def _quality(self, now: _Pair) -> None:
+        settings, pair = self._spec.quality, self._spec.pair
+        model, base, scheme = pair.engine_id(now.model), pair.engine_id(pair.base), now.model.scheme
+        run = QualityRun(
+            now.base, now.candidate, ExactScorer(self._folder.partial / "exchange"), now.tokenizer, settings,
+            PieceStore(self._work / now.model.id), self._work, self._tell,
+        )  # fmt: skip
+        for text in settings.texts:
+            found = await run.text(text)
+            await asyncio.to_thread(
+                add_quality, self._recorder, found, model, base, scheme, settings.draws, now.tokenizer.piece
+            )
+        for questions in settings.questions:
+            found = await run.questions(questions)
+            await asyncio.to_thread(
+                add_quality, self._recorder, found, model, base, scheme, settings.draws, now.tokenizer.piece
+            )
+        for length in settings.prompt_lengths if settings.texts else ():
+            continued = await run.generation(settings.texts[0], length)
+            await asyncio.to_thread(add_generation, self._recorder, continued, model, base, scheme, settings.draws)
+
+    async def _accuracy(self, now: _Pair) -> None:
+        settings, pair = self._spec.accuracy, self._spec.pair
+        if settings.file is None:
+            self._say("Accuracy", "There are no items for this pair; name some as overrides.items_file.")
+            return
+        file = Path(settings.file)
+        items = await asyncio.to_thread(read_items, file, settings.items)
+        if self._base_answers is None:
+            self._base_answers = await self._ask(now.base, items, file, "base")
+        answers = await self._ask(now.candidate, items, file, now.model.id)
+        found = ComparedItems.of(items, self._base_answers, answers)
+        metric = settings.metric or ", ".join(sorted({item.metric for item in items}))
+        add_accuracy(
+            self._recorder, found, len(items), settings.name, metric, pair.engine_id(now.model),
+            pair.engine_id(pair.base), now.model.scheme,
+        )  # fmt: skip
+
+    async def _ask(self, served: Served, items: list[Item], file: Path, name: str) -> list[Judged]:
+        def tell(done: int, count: int) -> None:
+            self._tell("Accuracy", done, count, f"{served.client.served_model} answers", None)
+
+        store = PieceStore(self._work / "answers")
+        return await ask_all(served.client, items, file.parent, self._spec.accuracy, store, f"answers-{name}", tell)
+
+    async def _throughput(self, now: _Pair) -> None:
+        settings, pair = self._spec.throughput, self._spec.pair
+        model, base = pair.engine_id(now.model), pair.engine_id(pair.base)
+        maker = await asyncio.to_thread(self._load_maker, now.tokenizer)
+        clients = {base: now.base.client, model: now.candidate.client}
+
+        def tell(step: int, steps: int, message: str) -> None:
+            self._tell("Throughput", step, steps, message, None)
+
+        results = await measure_throughput(clients, maker, settings, tell)
+        schemes: dict[str, str] = {base: pair.base.scheme, model: now.model.scheme}
+        add_throughput(self._recorder, results, settings, base, schemes)
+        add_cost(self._recorder, results, settings, self._spec.cost, base, schemes)
+
+    def _load_maker(self, tokenizer: TextTokenizer) -> LoadMaker:
+        texts = [Path(text.file) for text in self._spec.quality.texts if text.file]
+        fallback = Path(self._spec.repository) / "assets" / "benchmark" / "own-text" / "text.txt"
+        words = (texts[0] if texts else fallback).read_text(encoding="utf-8")[:_WORDS_FOR_LOAD]
+        return LoadMaker(words, len(words) / max(1, len(tokenizer.encode(words))))
+
+    def _tell(self, phase: str, step: int, steps: int, message: str, remaining_s: float | None) -> None:
+        now_s = time.monotonic()
+        if now_s - self._told_s < _PAUSE_S and step < steps:
+            return
+        self._told_s = now_s
+        remaining = None if remaining_s is None or len(self._spec.runs) > 1 else remaining_s
+        self._folder.append_event(JobEvent(phase=phase, step=step, steps=steps, message=message, remaining_s=remaining))
+
+    def _say(self, phase: str, message: str) -> None:
+        self._folder.append_event(JobEvent(phase=phase, message=message))
+
+
+if __name__ == "__main__":
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # else a line for every request
+    logging.getLogger("mistral_common").setLevel(logging.WARNING)
+    sys.exit(run_driver(sys.argv[1:], lambda folder: Driver(folder).run()))

@@ -1,0 +1,224 @@
+"""Perplexity and KL of texts, questions and generated tokens: exact, over the whole vocabulary, piece by piece.
+
+Base and candidate are two servers of ours. Hidden states travel through the exchange folder, a chunk at a time, so that
+memory does not grow with the corpus; what is kept of each token are a few numbers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from components.benchmark.corpora import Chunk, Text, cut, find_convention, read_text, wikitext
+from components.benchmark.rows import messages_of, read_items
+from components.benchmark.spec import QualitySettings, QuestionCorpus, TextCorpus
+from components.benchmark.store import PieceStore
+from components.benchmark.tables import to_table
+from components.benchmark.tokens import TextTokenizer
+from components.core.divergence import Floats, first_fork
+from components.core.errors import InputError
+from components.engines.exact_scoring import ExactScorer, PathTokens, post_json
+from components.engines.serving import Served
+
+Tell = Callable[[str, int, int, str, float | None], None]  # phase, step, steps, message, seconds that remain
+_LANES = 2  # chunks at once: while the candidate computes one, the base computes the next
+
+
+@dataclass(frozen=True)
+class ScoredSet:
+    """All pieces of one corpus."""
+
+    name: str
+    convention: str  # of a text; "" for questions
+    groups: list[Floats]  # a table per chunk or prompt
+    floor: list[Floats]  # of the base against itself, for the first pieces
+    text_sha256: str = ""
+    text_tokens: int = 0
+    tokens_per_s: float | None = None  # computed tokens of both passes' chunks; None when all was there already
+
+
+@dataclass(frozen=True)
+class Generation:
+    """The base's own continuations of prompts of one length, scored under the candidate."""
+
+    prompt_tokens: int
+    kl_nats: Floats  # (prompts, steps)
+    floor_nats: Floats  # (1, steps): the base against itself on the first prompt
+    first_forks: list[int | None]  # per prompt, where the two models' own greedy answers part
+    steps: int
+
+
+@dataclass
+class QualityRun:
+    """Base and candidate on all corpora."""
+
+    base: Served
+    candidate: Served
+    scorer: ExactScorer
+    tokenizer: TextTokenizer
+    settings: QualitySettings
+    store: PieceStore
+    work: Path
+    tell: Tell
+    _paths: int = field(default=0, init=False)
+
+    async def text(self, corpus: TextCorpus) -> ScoredSet:
+        """One text under its convention.
+
+        Raises:
+            InputError: the text is too short, or the chunks too long for the engines. StreamError, EngineError.
+        """
+        convention = find_convention(corpus.convention)
+        self._check_length(convention.window)
+        text = await asyncio.to_thread(self._read, corpus, convention.joined)
+        tokens = await asyncio.to_thread(self.tokenizer.encode, text.text)
+        chunks = cut(tokens, convention, self.tokenizer.bos)[: self.settings.chunks]
+        paths = [_path(chunk) for chunk in chunks]
+        label = f"{text.name}, {convention.id}"
+        groups, floor, speed = await self._score_all(f"text-{convention.id}-{text.sha256[:12]}", label, paths)
+        return ScoredSet(text.name, convention.id, groups, floor, text.sha256, len(tokens), speed)
+
+    async def questions(self, corpus: QuestionCorpus) -> ScoredSet:
+        """Right answers to questions, as the continuation of the rendered chat.
+
+        Raises:
+            InputError: an item can't be used. StreamError, EngineError.
+        """
+        file = Path(corpus.file)
+        items = await asyncio.to_thread(read_items, file, self.settings.items)
+        paths = []
+        for number, item in enumerate(items):
+            self.tell("Quality", number, len(items), f"Rendering {corpus.name}", None)
+            messages = await asyncio.to_thread(messages_of, item, file.parent)
+            paths.append(await self._question_path(messages, item.answers[0]))
+        groups, floor, speed = await self._score_all(f"questions-{corpus.name}", corpus.name, paths)
+        return ScoredSet(corpus.name, "", groups, floor, tokens_per_s=speed)
+
+    async def generation(self, corpus: TextCorpus, length: int) -> Generation:
+        """Continuations of ``length`` tokens of a text; teacher-forced KL, and where free answers part.
+
+        Raises:
+            InputError: the text is too short, or prompt and answer too long for the engines.
+        """
+        settings, steps = self.settings, self.settings.steps
+        self._check_length(length + steps)
+        text = await asyncio.to_thread(self._read, corpus, False)
+        tokens = await asyncio.to_thread(self.tokenizer.encode, text.text)
+        stride = max(length, len(tokens) // settings.prompts)
+        prompts = [tuple(tokens[start : start + length]) for start in range(0, len(tokens) - length + 1, stride)]
+        prompts = prompts[: settings.prompts]
+        if len(prompts) < 2:
+            raise InputError("The text is too short for generation KL.", "Name a longer text, or fewer prompt tokens.")
+        rows, forks, floor = [], list[int | None](), np.zeros((0, steps))
+        for number, prompt in enumerate(prompts):
+            told = f"prompts of {length} tokens, {steps} steps"
+            self.tell("Generation KL", number, len(prompts), told, None)
+            name = f"generation-{length}-{steps}-{number}"
+            saved = self.store.document(name)
+            if saved is None:
+                saved = await self._generate(prompt, steps)
+                self.store.save_document(name, saved)
+            rows.append(saved["kl_nats"])
+            forks.append(saved["first_fork"] if isinstance(saved["first_fork"], int) else None)
+            if number == 0:
+                floor = await self._generation_floor(prompt, saved)
+        return Generation(length, np.array(rows, dtype=np.float64), floor, forks, steps)
+
+    async def _generate(self, prompt: tuple[int, ...], steps: int) -> dict[str, Any]:
+        base, candidate = await asyncio.gather(
+            greedy_ids(self.base, prompt, steps), greedy_ids(self.candidate, prompt, steps)
+        )
+        result = await self.scorer.score(self.base.client, self.candidate.client, PathTokens(prompt, base))
+        kl = result.statistics["kl_base_to_candidate_nats"]
+        return {"kl_nats": kl.tolist(), "first_fork": first_fork(base, candidate), "base_ids": list(base)}
+
+    async def _generation_floor(self, prompt: tuple[int, ...], saved: dict[str, Any]) -> Floats:
+        found = await self.scorer.floor(self.base.client, PathTokens(prompt, tuple(saved["base_ids"])))
+        return found.statistics["kl_base_to_candidate_nats"][None, :]
+
+    async def _score_all(
+        self, key: str, label: str, paths: Sequence[PathTokens]
+    ) -> tuple[list[Floats], list[Floats], float | None]:
+        groups: dict[int, Floats] = {}
+        done = {"pieces": 0, "new": 0, "tokens": 0}
+        lanes, started_s = asyncio.Semaphore(_LANES), time.monotonic()
+
+        async def one(index: int, path: PathTokens) -> None:
+            async with lanes:
+                saved = await asyncio.to_thread(self.store.table, f"{key}-{index:05d}")
+                if saved is None:
+                    result = await self.scorer.score(self.base.client, self.candidate.client, path)
+                    saved = to_table(result, path.answer_ids)
+                    await asyncio.to_thread(self.store.save_table, f"{key}-{index:05d}", saved)
+                    done["new"] += 1
+                    done["tokens"] += len(path.prompt_ids) + len(path.answer_ids) - 1
+            groups[index] = saved
+            done["pieces"] += 1
+            self._progress(label, done, len(paths), time.monotonic() - started_s)
+
+        async with asyncio.TaskGroup() as tasks:
+            for index, path in enumerate(paths):
+                tasks.create_task(one(index, path))
+        speed = done["tokens"] / (time.monotonic() - started_s) if done["new"] else None
+        floor = await self._floor(label, paths)
+        return [groups[index] for index in range(len(paths))], floor, speed
+
+    def _progress(self, label: str, done: dict[str, int], count: int, elapsed_s: float) -> None:
+        left = count - done["pieces"]
+        speed = f", {done['tokens'] / elapsed_s:,.0f} tokens/s" if done["new"] else ", found from an earlier attempt"
+        remaining = left * elapsed_s / done["new"] if done["new"] else None
+        self.tell("Quality", done["pieces"], count, label + speed, remaining)
+
+    async def _floor(self, label: str, paths: Sequence[PathTokens]) -> list[Floats]:
+        found = []
+        chosen = paths[: self.settings.floor_chunks]
+        for number, path in enumerate(chosen):
+            self.tell("Noise floor", number, len(chosen), label, None)
+            found.append(to_table(await self.scorer.floor(self.base.client, path), path.answer_ids))
+        return found
+
+    async def _question_path(self, messages: list[dict[str, Any]], answer: str) -> PathTokens:
+        client = self.base.client
+        rendered = await post_json(
+            client, "/v1/chat/completions/render", {"model": client.served_model, "messages": messages}
+        )
+        urls = tuple(
+            part["image_url"]["url"] for message in messages if isinstance(message["content"], list)
+            for part in message["content"] if part["type"] == "image_url"
+        )  # fmt: skip
+        end = [] if self.tokenizer.eos is None else [self.tokenizer.eos]
+        return PathTokens(tuple(rendered["token_ids"]), (*self.tokenizer.encode(answer), *end), urls)
+
+    def _read(self, corpus: TextCorpus, joined: bool) -> Text:
+        if corpus.file is None:
+            return wikitext(joined, self.work / "hub")
+        return read_text(Path(corpus.file), corpus.name)
+
+    def _check_length(self, tokens: int) -> None:
+        longest = min(self.base.max_model_len, self.candidate.max_model_len)
+        if tokens > longest:
+            raise InputError(
+                f"Chunks of {tokens} tokens don't fit: the engines are served with {longest}.",
+                "Choose another convention or shorter prompts, or raise max_model_len in the pair's profile.",
+                field="overrides.convention",
+            )
+
+
+def _path(chunk: Chunk) -> PathTokens:
+    return PathTokens(chunk.context, chunk.targets)
+
+
+async def greedy_ids(served: Served, prompt: tuple[int, ...], steps: int) -> tuple[int, ...]:
+    """A greedy continuation of exactly ``steps`` tokens; the end of the answer does not end it."""
+    body = {
+        "model": served.client.served_model, "token_ids": prompt,
+        "sampling_params": {"max_tokens": steps, "temperature": 0.0, "ignore_eos": True, "detokenize": False},
+    }  # fmt: skip
+    told = await post_json(served.client, "/inference/v1/generate", body)
+    return tuple(told["choices"][0]["token_ids"])

@@ -1,0 +1,139 @@
+"""Scored tokens as one table, and what is computed from it. Rows are tokens; columns are named here. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from components.core.divergence import Floats
+from components.core.estimators import tail_bucket
+from components.core.statistics import CONFIDENCE_EDGES, by_buckets
+from components.engines.exact_scoring import ExactResult
+
+_FROM_ENGINE = (
+    "kl_base_to_candidate_nats", "kl_candidate_to_base_nats", "jensen_shannon_nats", "total_variation",
+    "base_entropy_nats", "candidate_entropy_nats", "base_target_logprob", "candidate_target_logprob",
+)  # fmt: skip
+COLUMNS = (
+    *_FROM_ENGINE,
+    "same_top",
+    "base_confidence",
+    "top20_truncated_kl_nats",
+    "top20_lower_bound_nats",
+    "target_id",
+)
+_AT = {name: index for index, name in enumerate(COLUMNS)}
+_HISTOGRAM_EDGES = tuple(10.0 ** (half / 2) for half in range(-14, 3))
+
+
+def column(table: Floats, name: str) -> Floats:
+    """One column of a table (n,)."""
+    return table[:, _AT[name]]
+
+
+def to_table(result: ExactResult, target_ids: Sequence[int]) -> Floats:
+    """The scored tokens of one path (n, len(COLUMNS)).
+
+    ``top20_truncated_kl_nats`` is what the cards measured: the sum of p (log p - log q) over the base's 20 likeliest
+    ids alone, which is neither a bound nor complete; ``top20_lower_bound_nats`` puts the rest into one bucket.
+    """
+    log_p, log_q = result.tops["base_top_base_logprobs"], result.tops["base_top_candidate_logprobs"]
+    same = result.tops["base_top_ids"][:, 0] == result.tops["candidate_top_ids"][:, 0]
+    truncated = (np.exp(log_p) * (log_p - log_q)).sum(axis=1)
+    bound = tail_bucket(log_p, log_q).kl_base_to_candidate_nats
+    parts = [result.statistics[name] for name in _FROM_ENGINE]
+    confidence = np.exp(log_p[:, 0])
+    return np.stack([*parts, same, confidence, truncated, bound, np.asarray(target_ids)], axis=1).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class FigureKind:
+    """One figure of a table; ``of_floor`` = the base against itself gives a floor for it."""
+
+    metric: str
+    of_floor: bool = False
+
+
+FIGURES = (
+    FigureKind("perplexity_base"),
+    FigureKind("perplexity_candidate"),
+    FigureKind("perplexity_ratio", True),
+    FigureKind("perplexity_change_percent", True),
+    FigureKind("mean_kl_base_to_candidate_nats", True),
+    FigureKind("median_kl_base_to_candidate_nats", True),
+    FigureKind("p90_kl_base_to_candidate_nats", True),
+    FigureKind("p95_kl_base_to_candidate_nats", True),
+    FigureKind("p99_kl_base_to_candidate_nats", True),
+    FigureKind("p999_kl_base_to_candidate_nats", True),
+    FigureKind("max_kl_base_to_candidate_nats", True),
+    FigureKind("mean_kl_candidate_to_base_nats", True),
+    FigureKind("mean_jensen_shannon_nats", True),
+    FigureKind("mean_total_variation", True),
+    FigureKind("mean_delta_p_percent", True),
+    FigureKind("rms_delta_p_percent", True),
+    FigureKind("same_top_p_percent", True),
+    FigureKind("entropy_shift_nats", True),
+    FigureKind("correlation_ln_perplexity"),
+    FigureKind("top20_truncated_kl_nats", True),
+    FigureKind("top20_lower_bound_kl_nats", True),
+)
+
+
+def figures_of(table: Floats) -> Floats:
+    """The values of FIGURES, in order (len(FIGURES),)."""
+    base, candidate = -column(table, "base_target_logprob"), -column(table, "candidate_target_logprob")
+    kl = column(table, "kl_base_to_candidate_nats")
+    delta = 100 * (np.exp(-candidate) - np.exp(-base))
+    ratio = float(np.exp(candidate.mean() - base.mean()))
+    spread = float(base.std() * candidate.std())
+    correlation = float(((base - base.mean()) * (candidate - candidate.mean())).mean() / spread) if spread else 1.0
+    values = [
+        np.exp(base.mean()), np.exp(candidate.mean()), ratio, 100 * (ratio - 1),
+        kl.mean(), *np.percentile(kl, (50, 90, 95, 99, 99.9)), kl.max(),
+        column(table, "kl_candidate_to_base_nats").mean(), column(table, "jensen_shannon_nats").mean(),
+        column(table, "total_variation").mean(), delta.mean(), np.sqrt((delta**2).mean()),
+        100 * column(table, "same_top").mean(),
+        (column(table, "candidate_entropy_nats") - column(table, "base_entropy_nats")).mean(), correlation,
+        column(table, "top20_truncated_kl_nats").mean(), column(table, "top20_lower_bound_nats").mean(),
+    ]  # fmt: skip
+    return np.array(values, dtype=np.float64)
+
+
+def kl_histogram(table: Floats) -> dict[str, list[float]]:
+    """Tokens by KL on a logarithmic scale: edges in nats and counts; the first bin holds all that is smaller."""
+    kl = np.clip(column(table, "kl_base_to_candidate_nats"), _HISTOGRAM_EDGES[0], _HISTOGRAM_EDGES[-1] * 0.999)
+    counts, _ = np.histogram(kl, bins=np.array(_HISTOGRAM_EDGES))
+    return {"edges_nats": list(_HISTOGRAM_EDGES), "tokens": [float(count) for count in counts]}
+
+
+def kl_by_confidence(table: Floats) -> list[dict[str, float | int | None]]:
+    """Mean KL by the probability of the base's likeliest token."""
+    buckets = by_buckets(column(table, "base_confidence"), column(table, "kl_base_to_candidate_nats"), CONFIDENCE_EDGES)
+    return [{"from": b.low, "to": b.high, "tokens": b.tokens, "mean_kl_nats": b.mean} for b in buckets]
+
+
+def kl_by_class(table: Floats, classes: Sequence[str]) -> list[dict[str, float | int | str]]:
+    """Mean KL by the class of the scored token, the largest group first."""
+    kl, names = column(table, "kl_base_to_candidate_nats"), np.asarray(classes)
+    found: list[dict[str, float | int | str]] = [
+        {"class": str(name), "tokens": int((names == name).sum()), "mean_kl_nats": float(kl[names == name].mean())}
+        for name in sorted(set(classes))
+    ]
+    return sorted(found, key=lambda row: -int(row["tokens"]))
+
+
+def kl_by_position(groups: Sequence[Floats], parts: int = 16) -> list[dict[str, float | int]]:
+    """Mean KL by place in the chunk, in ``parts`` equal stretches of the longest group."""
+    longest = max(len(group) for group in groups)
+    width = max(1, -(-longest // parts))
+    found: list[dict[str, float | int]] = []
+    for start in range(0, longest, width):
+        values = [column(group[start : start + width], "kl_base_to_candidate_nats") for group in groups]
+        pooled = np.concatenate(values)
+        if len(pooled):
+            found.append(
+                {"from": start, "to": start + width, "tokens": len(pooled), "mean_kl_nats": float(pooled.mean())}
+            )
+    return found

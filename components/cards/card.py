@@ -1,0 +1,70 @@
+"""The model card of a candidate, in the structure of the published ones, from records and files only. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from components.cards.facts import Card, CardFacts
+from components.cards.markdown import code, text
+from components.cards.measured import write_accuracy, write_cost, write_quality, write_throughput
+from components.cards.metadata import front_matter
+from components.cards.model_parts import (
+    write_calibration,
+    write_details,
+    write_files,
+    write_hardware,
+    write_licence,
+    write_notes,
+    write_quantization,
+    write_usage,
+)
+from components.cards.writer import CardWriter
+from components.core.benchmarks import BenchmarkRecord
+
+
+def build_card(facts: CardFacts, records: Sequence[BenchmarkRecord]) -> Card:
+    """The whole card.
+
+    Args:
+        records: measured figures of this candidate and of its base; others are passed over.
+    """
+    own = [record for record in records if record.source == "measured" and record.model == facts.engine_id]
+    base = [record for record in records if record.source == "measured" and record.model == facts.base_id]
+    writer = CardWriter(own)
+    _summary(writer, facts, own)
+    write_details(writer, facts)
+    write_quantization(writer, facts)
+    write_calibration(writer, facts)
+    writer.heading("Quality Benchmarks")
+    write_quality(writer)
+    write_accuracy(writer)
+    write_throughput(writer, CardWriter(base))
+    write_cost(writer)
+    write_hardware(writer, facts)
+    write_usage(writer, facts)
+    write_notes(writer, facts)
+    write_files(writer, facts)
+    write_licence(writer, facts)
+    if writer.missing:
+        writer.heading("Not Measured")
+        writer.write("\n".join(f"- {text(words)}" for words in writer.missing))
+    head = front_matter(facts, own)
+    return Card(
+        model=facts.engine_id, markdown=f"{head}\n{writer.markdown}", missing=tuple(writer.missing),
+        figures=writer.figures,
+    )  # fmt: skip
+
+
+def _summary(writer: CardWriter, facts: CardFacts, own: Sequence[BenchmarkRecord]) -> None:
+    writer.heading(f"{text(facts.pair.title)}: {text(facts.model.label)}", level=1)
+    writer.write(
+        f"A {text(facts.model.scheme)} quantization of {code(facts.base_name)}. {text(facts.model.description)}"
+    )
+    runs = sorted({record.job_id for record in own if record.job_id})
+    if runs:
+        writer.write(
+            "Every figure on this card was measured by Diptych; the last column of a table names the record that holds "
+            f"it. Runs: {', '.join(code(run) for run in runs)}."
+        )
+    else:
+        writer.write("Nothing was measured yet.")

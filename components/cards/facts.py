@@ -1,0 +1,40 @@
+"""What a card may say beside benchmark records: from the profile, the model's own files and the quantize job. Pure."""
+
+from __future__ import annotations
+
+from pydantic import Field, JsonValue
+
+from components.core.answers import Record
+from components.profiles.schema import ModelProfile, PairProfile
+
+
+class FileFact(Record):
+    """One file of the candidate's folder."""
+
+    name: str
+    size_bytes: int
+
+
+class CardFacts(Record):
+    """Everything that is known of a candidate but its figures."""
+
+    engine_id: str
+    pair: PairProfile
+    model: ModelProfile
+    base_id: str
+    base_name: str = Field(description="Repository of the base, or its engine id where it has none")
+    licence: str | None = Field(default=None, description="Of the base; None = not known")
+    config: dict[str, JsonValue] = Field(default_factory=dict, description="The candidate's config.json or params.json")
+    files: tuple[FileFact, ...] = ()
+    quantize_job: str | None = Field(default=None, description="Id of the job that made it")
+    quantize_result: dict[str, JsonValue] = Field(default_factory=dict, description="That job's result")
+    quantize_spec: dict[str, JsonValue] = Field(default_factory=dict, description="That job's spec")
+
+
+class Card(Record):
+    """A model card and what it rests on."""
+
+    model: str
+    markdown: str
+    missing: tuple[str, ...] = Field(description="What was not measured or is not known, in words")
+    figures: dict[str, str] = Field(description="Every figure as printed → where it is from: a record's id, or a file")

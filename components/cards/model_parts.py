@@ -1,0 +1,192 @@
+"""The sections of a card that are told by profiles and files: details, recipe, usage, files, licence. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+import yaml
+
+from components.cards.facts import CardFacts
+from components.cards.markdown import code, fence, table, text
+from components.cards.writer import CardWriter
+
+_SHAPE = (
+    ("LM layers", ("num_hidden_layers", "n_layers")),
+    ("Hidden size", ("hidden_size", "dim")),
+    ("Intermediate size", ("intermediate_size", "hidden_dim")),
+    ("Attention heads", ("num_attention_heads", "n_heads")),
+    ("Key/value heads", ("num_key_value_heads", "n_kv_heads")),
+    ("Head dimension", ("head_dim",)),
+    ("Vocabulary size", ("vocab_size",)),
+)
+_GIB = 1024**3
+_CONFIG, _PROFILE, _FILES = "the model's config", "the pair's profile", "the model's files"
+
+
+def write_details(writer: CardWriter, facts: CardFacts) -> None:
+    """The table of what the model is."""
+    writer.heading("Model Details")
+    serve = facts.pair.serve_of(facts.model)
+    rows = [
+        ["Base Model", code(facts.base_name)],
+        ["Scheme", writer.fact(facts.model.scheme, _PROFILE)],
+        ["Activation and Compute Type", text(serve.dtype)],
+    ]
+    parts = _text_config(facts.config)
+    for words, names in _SHAPE:
+        value = next((parts[name] for name in names if isinstance(parts.get(name), int)), None)
+        if value is not None:
+            rows.append([words, writer.fact(value, _CONFIG)])
+    rows.append(["Context served", f"{writer.fact(serve.max_model_len, _PROFILE)} tokens"])
+    kept = ", ".join(facts.model.unquantized)
+    rows.append(["Preserved in 16 bits", text(kept) if kept else "not stated"])
+    if facts.model.emulated:
+        rows.append(["Emulated", "measured with the scheme's numbers computed in 16 bits"])
+    writer.write(table(["Property", "Value"], rows))
+    if not facts.config:
+        writer.lacks("Architecture (the model's config.json is not at hand)")
+
+
+def _text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    inner = config.get("text_config")
+    return inner if isinstance(inner, dict) else config
+
+
+def write_quantization(writer: CardWriter, facts: CardFacts) -> None:
+    """The recipe as it was used, and what it did to the size."""
+    writer.heading("Quantization Configuration")
+    settings = facts.config.get("quantization_config") or facts.config.get("quantization")
+    if isinstance(settings, dict) and settings:
+        writer.write(fence(orjson.dumps(settings, option=orjson.OPT_INDENT_2).decode(), "json"))
+    elif not facts.quantize_spec:
+        writer.write("The configuration is not at hand.")
+        writer.lacks("Quantization configuration")
+    recipe = facts.quantize_spec.get("recipe")
+    if isinstance(recipe, dict):
+        writer.write("Recipe:", fence(orjson.dumps(recipe, option=orjson.OPT_INDENT_2).decode(), "json"))
+    result, source = facts.quantize_result, facts.quantize_job or ""
+    before, after = result.get("size_before_bytes"), result.get("size_after_bytes")
+    if isinstance(before, int) and isinstance(after, int):
+        shown = f"{writer.plain(before / 1e6, source)} MB before, {writer.plain(after / 1e6, source)} MB after"
+        writer.write(f"Size: {shown}. Made by job {code(source)}.")
+    versions = result.get("versions")
+    if isinstance(versions, dict):
+        names = ", ".join(f"{text(name)} {writer.fact(value, source)}" for name, value in versions.items())
+        writer.write(f"Made with {names}.")
+    else:
+        writer.lacks("Versions of the quantization tool (it was not made by a job of this installation)")
+
+
+def write_calibration(writer: CardWriter, facts: CardFacts) -> None:
+    """Where the calibration data were from."""
+    writer.heading("Calibration Dataset")
+    found = facts.quantize_result.get("calibration")
+    if isinstance(found, dict) and found:
+        writer.write(fence(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode(), "json"))
+    elif facts.quantize_job:
+        writer.write("The recipe takes no data.")
+    else:
+        writer.write("Not recorded.")
+        writer.lacks("Calibration data (it was not made by a job of this installation)")
+
+
+def write_hardware(writer: CardWriter, facts: CardFacts) -> None:
+    """What the weights need; a plan of memory for GPUs is not made here."""
+    writer.heading("Hardware Requirements")
+    weights = sum(file.size_bytes for file in facts.files if file.name.endswith(".safetensors"))
+    if weights:
+        shown = writer.plain(weights / _GIB, _FILES, digits=3)
+        writer.write(f"Weights: {shown} GiB on disk; beside them the KV cache and the engine's own memory.")
+    else:
+        writer.write("The size of the weights is not known here.")
+    writer.lacks("Hardware table (no memory plan was recorded)")
+
+
+def write_usage(writer: CardWriter, facts: CardFacts) -> None:
+    """Commands with the settings that the figures above were measured with."""
+    writer.heading("Usage with vLLM")
+    settings = _vllm_settings(facts)
+    writer.write("The settings of the pair's profile, as this model was served and measured:")
+    writer.write(fence(yaml.safe_dump(settings, sort_keys=False), "yaml"))
+    writer.heading("Docker Deployment", level=3)
+    name = facts.model.id
+    docker = (
+        "docker run --rm --gpus all --ipc=host -p 8000:8000 \\\n  -v /path/to/model:/model \\\n"
+        f"  -v /path/to/vllm.yaml:/vllm.yaml --name {name} vllm/vllm-openai --config /vllm.yaml"
+    )
+    writer.write(fence(docker, "bash"))
+    writer.heading("Inference Test", level=3)
+    body = orjson.dumps(
+        {"model": name, "messages": [{"role": "user", "content": facts.pair.examples[0].prompt if facts.pair.examples
+         else "What is 2+2? One word."}], "max_tokens": 32}
+    ).decode()  # fmt: skip
+    quoted = body.replace("'", "'\\''")
+    writer.write(fence(
+        "curl http://localhost:8000/v1/chat/completions \\\n  -H 'Content-Type: application/json' \\\n"
+        f"  -d '{quoted}'", "bash",
+    ))  # fmt: skip
+
+
+def _vllm_settings(facts: CardFacts) -> dict[str, Any]:
+    serve = facts.pair.serve_of(facts.model)
+    settings: dict[str, Any] = {
+        "model": "/model", "served_model_name": facts.model.id, "tokenizer_mode": serve.tokenizer_mode,
+        "config_format": serve.config_format, "load_format": serve.load_format, "dtype": serve.dtype,
+        "max_model_len": serve.max_model_len, "max_num_seqs": serve.max_num_seqs,
+        "gpu_memory_utilization": serve.gpu_memory_utilization, "kv_cache_dtype": serve.kv_cache_dtype,
+        "generation_config": serve.generation_config,
+    }  # fmt: skip
+    if serve.quantization:
+        settings["quantization"] = serve.quantization
+    if facts.pair.vision:
+        settings["limit_mm_per_prompt"] = {"image": facts.pair.max_images}
+    if serve.tool_call_parser:
+        settings |= {
+            "tool_call_parser": serve.tool_call_parser,
+            "enable_auto_tool_choice": serve.enable_auto_tool_choice,
+        }
+    return settings
+
+
+def write_notes(writer: CardWriter, facts: CardFacts) -> None:
+    """Tokenizer, and the limit of pictures."""
+    writer.heading("Notes")
+    writer.heading("Tokenizer", level=3)
+    if facts.pair.serve_of(facts.model).tokenizer_mode == "mistral":
+        writer.write("Tekken (tekken.json): serve it with `tokenizer_mode: mistral`, as it was measured.")
+    else:
+        writer.write("The Hugging Face tokenizer of the folder, as it was measured.")
+    if facts.pair.vision:
+        writer.heading("Vision: Image Size Limit", level=3)
+        limit = writer.fact(facts.pair.max_image_size, _PROFILE)
+        writer.write(
+            f"Pictures whose longer side exceeds {limit} pixels are scaled down; base and this model were measured "
+            "with the same limit."
+        )
+
+
+def write_files(writer: CardWriter, facts: CardFacts) -> None:
+    """Files with their sizes."""
+    writer.heading("Files in This Repository")
+    if not facts.files:
+        writer.write("The files are not at hand.")
+        writer.lacks("List of files")
+        return
+    rows = [[code(file.name), f"{writer.plain(file.size_bytes / 1e6, _FILES, digits=3)} MB"] for file in facts.files]
+    writer.write(table(["File", "Size"], rows))
+
+
+def write_licence(writer: CardWriter, facts: CardFacts) -> None:
+    """Licence of the base, and how to cite."""
+    writer.heading("License")
+    if facts.licence:
+        writer.write(f"This quantization follows the base model's licence: {writer.fact(facts.licence, 'the base')}.")
+    else:
+        writer.write("The base model's licence is not known here; read it before you publish.")
+        writer.lacks("Licence of the base")
+    writer.heading("Citation")
+    key = facts.engine_id.replace("/", "-")
+    title = " ".join(f"{facts.pair.title}, {facts.model.label}".split()).replace("{", "(").replace("}", ")")
+    writer.write(fence(f"@misc{{{key},\n  title = {{{title}}},\n  note = {{Quantized from {facts.base_name}}}\n}}"))
