@@ -122,6 +122,8 @@ def test_a_conversation_becomes_calibration_data(compare: ComparePage) -> None:
 def test_a_job_from_the_page_to_an_answer_in_a_new_column(quantize: ComparePage) -> None:
     page = quantize.page
     choose(quantize, "w4a16-gptq")
+    page.get_by_text("Change the recipe").click()
+    page.get_by_label("Samples").fill("16")
     check(quantize).get_by_role("button", name="Start").click()
     job = page.locator(".dt-job").first
     expect(job).to_contain_text("W4A16 (GPTQ)")
@@ -135,7 +137,7 @@ def test_a_job_from_the_page_to_an_answer_in_a_new_column(quantize: ComparePage)
     expect(log.locator(".dt-log")).not_to_have_text("")
     log.get_by_label("Search the log").fill("nothing holds these words")
     expect(log).to_contain_text("No line holds that.")
-    page.keyboard.press("Escape")
+    log.get_by_role("button", name="Close").click()
     expect(job).to_have_attribute("data-state", "SUCCEEDED", timeout=JOB_LIMIT_MS)
     for words in ("Bits per weight", "Mean KL from the base", "noise floor", "It answered"):
         expect(job).to_contain_text(words)
