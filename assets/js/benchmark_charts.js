@@ -37,7 +37,7 @@
       if (!chart.node.isConnected) return;
       chart.node.querySelector("p")?.remove();
       const layout = { paper_bgcolor: "transparent", plot_bgcolor: "transparent", font: { color: ink.ink, size: 12, family: "Inter, Segoe UI, Roboto, Arial, sans-serif" },
-        margin: { l: 56, r: 12, t: 8, b: 44 }, height: chart.height || 300, showlegend: chart.legend !== false, legend: { orientation: "h", y: -0.2, x: 0, font: { size: 11 } }, bargap: .25, hoverlabel: { namelength: -1 }, ...chart.layout };
+        margin: { l: 56, r: 12, t: 8, b: 44 }, height: chart.height || 300, showlegend: chart.legend !== false, legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, font: { size: 11 } }, bargap: .25, hoverlabel: { namelength: -1 }, ...chart.layout };
       for (const axis of ["xaxis", "yaxis"]) layout[axis] = { gridcolor: ink.line, linecolor: ink.line, zerolinecolor: ink.line, automargin: true, ...layout[axis] };
       await Plotly.react(chart.node, chart.data(ink), layout, { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"], toImageButtonOptions: { format: "svg", filename: `diptych-${chart.id}` } });
       chart.shown = true;
@@ -71,13 +71,13 @@
     const names = [["median", "median"], ["mean", "mean"], ["p95", "95 %"], ["p99", "99 %"]];
     return { id: "static-kl", title: "KL from the base, nats", words: "Published figures rest on 20 tokens of the vocabulary and on another text: read the order of size, not the difference.", height: 360,
       data: (ink) => rows.map((row, i) => ({ type: "bar", name: short(`${row.model}, ${row.task}`), x: names.map((n) => n[1]), y: names.map((n) => row[n[0]] ?? null), marker: { color: row.source === "published" ? ink.soft : ink.row[i % ink.row.length], opacity: row.source === "published" ? .5 + .2 * (i % 2) : 1 } })),
-      layout: { yaxis: { type: "log", exponentformat: "power" }, margin: { l: 56, r: 12, t: 8, b: 44 } } };
+      layout: { xaxis: { type: "category" }, yaxis: { type: "log", exponentformat: "power", title: { text: "nats" } } } };
   }
   function histogram(found) {
     if (!found) return null;
-    return { id: "kl-histogram", title: "Tokens by KL", words: "Logarithmic; the first bar holds all that is smaller.",
-      data: (ink) => found.map((one, i) => ({ type: "bar", name: short(one.task), x: one.curve.edges_nats.slice(0, -1).map((e, k) => Math.sqrt(e * one.curve.edges_nats[k + 1])), y: one.curve.tokens, marker: { color: ink.row[i % ink.row.length] } })),
-      layout: { xaxis: { type: "log", title: { text: "nats" }, exponentformat: "power" }, yaxis: { title: { text: "tokens" } } } };
+    return { id: "kl-histogram", title: "Tokens by KL", words: "From this many nats to the next step; the first bar holds all that is smaller too.",
+      data: (ink) => found.map((one, i) => ({ type: "bar", name: short(one.task), x: one.curve.edges_nats.slice(0, -1).map((e) => (e >= 0.01 ? e.toPrecision(1) : e.toExponential(0))), y: one.curve.tokens, marker: { color: ink.row[i % ink.row.length] } })),
+      layout: { xaxis: { type: "category", title: { text: "nats" } }, yaxis: { title: { text: "tokens" } } } };
   }
   function position(found) {
     if (!found) return null;
@@ -115,8 +115,10 @@
         return { type: "scatter", mode: "lines+markers", name: short(name), x: own.map((p) => p.requests_per_s), y: own.map((p) => p.median_e2el_ms), text: own.map((p) => p.task), line: { color: own[0].side === "base" ? ink.base : ink.cand, dash: ["solid", "dash", "dot", "dashdot"][Math.floor(i / 1) % 4] } };
       }), layout: { xaxis: { title: { text: "requests/s" } }, yaxis: { title: { text: "median E2EL, ms" }, rangemode: "tozero" } } };
   }
-  function history(rows) {
-    if (rows.length < 2) return null;
+  function history(all) {
+    const runs = (row) => new Set(all.filter((r) => r.model === row.model && r.task === row.task).map((r) => r.job)).size;
+    const rows = all.filter((row) => runs(row) > 1);
+    if (!rows.length) return null;
     return { id: "history", title: "Mean KL over runs", words: "One point for each run.",
       data: (ink) => unique(rows.map((r) => `${r.model}, ${r.task}`)).map((name, i) => {
         const own = rows.filter((r) => `${r.model}, ${r.task}` === name);

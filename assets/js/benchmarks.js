@@ -77,12 +77,20 @@
       return el("section", { class: "dt-card dt-result", "data-model": model.id },
         el("div", { class: "dt-title" }, el("b", {}, model.label), el("span", { class: "dt-soft" }, `against ${model.base}`),
           el("span", { class: `dt-chip ${OUTCOMES[model.verdict.outcome]}`, "data-outcome": model.verdict.outcome }, model.verdict.outcome)),
-        el("ul", { class: "dt-findings" }, model.verdict.findings.map((f) => el("li", {}, el("span", { class: `dt-chip ${OUTCOMES[f.outcome]}` }, f.outcome), " ", f.sentence))),
+        findings(model.verdict.findings.filter((f) => f.outcome !== "pass")),
+        model.verdict.findings.some((f) => f.outcome === "pass") ? fold(`passed.${model.id}`, `${model.verdict.findings.filter((f) => f.outcome === "pass").length} limits are kept`, false, findings(model.verdict.findings.filter((f) => f.outcome === "pass"))) : null,
         model.tables.map(table),
         model.flipped.filter((f) => f.items.length).map((f) => el("p", {}, el("button", { class: "dt-btn dt-small", type: "button", onclick: () => showFlipped(model, f.task) }, `${f.items.length} items that flipped on ${f.task}`))));
     }
+    function findings(list) {
+      return el("ul", { class: "dt-findings" }, list.map((f) => el("li", {}, el("span", { class: `dt-chip ${OUTCOMES[f.outcome]}` }, f.outcome), " ", f.sentence)));
+    }
+    /** Figures down and tasks across, or the other way round where there are many tasks. */
     function table(t) {
       const words = { class: "dt-table dt-figures" };
+      if (t.rows.length > 5) return fold(`table.${t.suite}`, SUITES[t.suite], true, el("div", { class: "dt-scroll", tabindex: "0", role: "region", "aria-label": SUITES[t.suite] },
+        el("table", words, el("thead", {}, el("tr", {}, el("th", { scope: "col" }, ""), t.columns.map((name) => el("th", { scope: "col" }, name)))),
+          el("tbody", {}, t.rows.map((row) => el("tr", {}, el("th", { scope: "row" }, row.task), row.cells.map(cell)))))));
       return fold(`table.${t.suite}`, SUITES[t.suite], true, el("div", { class: "dt-scroll", tabindex: "0", role: "region", "aria-label": SUITES[t.suite] },
         el("table", words, el("thead", {}, el("tr", {}, el("th", { scope: "col" }, ""), t.rows.map((row) => el("th", { scope: "col" }, row.task)))),
           el("tbody", {}, t.columns.map((name, i) => el("tr", {}, el("th", { scope: "row" }, name), t.rows.map((row) => cell(row.cells[i]))))))));

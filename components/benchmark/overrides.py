@@ -28,6 +28,10 @@ from components.profiles.schema import PairProfile
 
 EMBEDDED = "embedded"
 TEXTS = ("auto", "bundled", "wikitext-2")
+_OWN_NOTE = (
+    "The embedded model was trained to answer, not to go on with a text: its perplexity here is high by nature; the "
+    "questions say more about it."
+)
 _FEWER_ON_CPU: dict[str, int] = {"requests": 4, "rounds": 2, "output_tokens": 64}
 _ON_GPU: dict[str, int] = {"requests": 32, "rounds": 3}
 
@@ -165,7 +169,8 @@ def _text(given: Overrides, sets: Path, own: bool) -> TextCorpus:
     if given.text == "wikitext-2":
         return TextCorpus(name="wikitext-2-raw-v1 (test)", file=None, convention=given.convention)
     name = "embedded-conversations" if own else "own-text"
-    return TextCorpus(name=name, file=str(sets / name / "text.txt"), convention=given.convention)
+    note = _OWN_NOTE if own else ""
+    return TextCorpus(name=name, file=str(sets / name / "text.txt"), convention=given.convention, note=note)
 
 
 def _accuracy(given: Overrides, sets: Path, *, own: bool) -> AccuracySettings:

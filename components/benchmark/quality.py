@@ -40,6 +40,7 @@ class ScoredSet:
     floor: list[Floats]  # of the base against itself, for the first pieces
     text_sha256: str = ""
     text_tokens: int = 0
+    note: str = ""
     tokens_per_s: float | None = None  # computed tokens of both passes' chunks; None when all was there already
 
 
@@ -82,7 +83,7 @@ class QualityRun:
         paths = [_path(chunk) for chunk in chunks]
         label = f"{text.name}, {convention.id}"
         groups, floor, speed = await self._score_all(f"text-{convention.id}-{text.sha256[:12]}", label, paths)
-        return ScoredSet(text.name, convention.id, groups, floor, text.sha256, len(tokens), speed)
+        return ScoredSet(text.name, convention.id, groups, floor, text.sha256, len(tokens), corpus.note, speed)
 
     async def questions(self, corpus: QuestionCorpus) -> ScoredSet:
         """Right answers to questions, as the continuation of the rendered chat.

@@ -46,7 +46,7 @@ def add_quality(
     for index, kind in enumerate(FIGURES):
         floor = float(floors[index]) if floors is not None and kind.of_floor else None
         value = intervals[index] or float(values[index])
-        note = "" if len(table) >= _ENOUGH_TOKENS else "Fewer than 100 tokens: too few for a figure."
+        note = found.note if len(table) >= _ENOUGH_TOKENS else "Fewer than 100 tokens: too few for a figure."
         recorder.add("quality", model, task, kind.metric, value, floor=floor, note=note, details=settings, **about)
     classes = classes_of([piece(int(token)) for token in column(table, "target_id")])
     curves: dict[str, Any] = {

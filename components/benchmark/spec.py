@@ -19,6 +19,7 @@ class TextCorpus(Record):
     name: str
     file: str | None = Field(description="None = WikiText-2 from the hub")
     convention: str
+    note: str = Field(default="", description="What a reader of its figures should know")
 
 
 class QuestionCorpus(Record):

@@ -115,12 +115,13 @@ def _judged(record: BenchmarkRecord, limit: Limit) -> Finding:
     high = record.high if record.high is not None else value
     worst, best = (high, low) if limit.direction == "at most" else (low, high)
     outcome: Outcome
+    side = "above" if limit.direction == "at most" else "below"
     if not _beyond(worst, limit.warn, limit):
-        outcome, why = "pass", f"within {limit.direction} {limit.warn:g}"
+        outcome, why = "pass", f"the limit of {limit.warn:g} is kept"
     elif _beyond(best, limit.fail, limit):
-        outcome, why = "fail", f"beyond {limit.direction} {limit.fail:g}"
+        outcome, why = "fail", f"{side} the limit of {limit.fail:g}"
     elif not _beyond(worst, limit.fail, limit) and _beyond(best, limit.warn, limit):
-        outcome, why = "warn", f"beyond {limit.direction} {limit.warn:g}, within {limit.fail:g}"
+        outcome, why = "warn", f"{side} {limit.warn:g}, but not {side} {limit.fail:g}"
     else:
         crossed = limit.fail if _beyond(worst, limit.fail, limit) else limit.warn
         outcome, why = "not enough data", f"the interval holds the limit of {crossed:g}; measure more"
@@ -152,4 +153,6 @@ def number(value: float) -> str:
     """Four digits, no exponent where it reads well."""
     if value == 0:
         return "0"
-    return f"{value:.4g}" if 1e-4 <= abs(value) < 1e6 else f"{value:.2e}"
+    if abs(value) >= 10_000:
+        return f"{value:,.0f}" if abs(value) < 1e9 else f"{value:.2e}"
+    return f"{value:.4g}" if abs(value) >= 1e-4 else f"{value:.2e}"

@@ -110,7 +110,8 @@ def _about(writer: CardWriter, record: BenchmarkRecord | None) -> str:
     convention = record.details.get("convention")
     words = f"; {writer.fact(convention, record.id)}" if convention else ""
     interval = f" Intervals: {writer.fact(record.interval, record.id)}." if record.interval else ""
-    return f"{shown}{words}.{interval}"
+    note = f" {writer.fact(record.note, record.id)}" if record.note else ""
+    return f"{shown}{words}.{interval}{note}"
 
 
 def write_accuracy(writer: CardWriter) -> None:

@@ -28,11 +28,17 @@ def front_matter(facts: CardFacts, records: Sequence[BenchmarkRecord]) -> str:
     }
     if facts.licence:
         document["license"] = facts.licence
-    results = [_result(record, task) for record in records if record.metric in _INDEXED and record.value is not None]
+    results = [_result(record, task) for record in records if _is_indexed(record)]
     if results:
         document["model-index"] = [{"name": facts.engine_id, "results": results}]
     text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=10_000)
     return f"---\n{text}---\n"
+
+
+def _is_indexed(record: BenchmarkRecord) -> bool:
+    """Whole tasks only: no kind of question alone, and no KL that rests on generated tokens."""
+    whole = not record.details.get("kind") and not record.task.startswith("generation")
+    return whole and record.metric in _INDEXED and record.value is not None
 
 
 def _result(record: BenchmarkRecord, task: str) -> dict[str, object]:

@@ -39,9 +39,15 @@ def facts(**changes: Any) -> CardFacts:
 
 
 def record(number: int, suite: str, task: str, metric: str, value: float, **more: Any) -> BenchmarkRecord:
-    common = {"id": f"benchmark-ab12-{number:04d}", "source": "measured", "suite": suite, "model": ENGINE,
-              "base": "embedded/base",
-              "job_id": "benchmark-ab12", "created_at": datetime(2026, 1, 1, tzinfo=UTC)}  # fmt: skip
+    common = {
+        "id": f"benchmark-ab12-{number:04d}",
+        "source": "measured",
+        "suite": suite,
+        "model": ENGINE,
+        "base": "embedded/base",
+        "job_id": "benchmark-ab12",
+        "created_at": datetime(2026, 1, 1, tzinfo=UTC),
+    }
     return BenchmarkRecord.model_validate({**common, "task": task, "metric": metric, "value": value, **more})
 
 

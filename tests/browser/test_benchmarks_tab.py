@@ -1,0 +1,58 @@
+"""The Benchmarks tab: from the form to figures with a verdict, a chart and the card, without leaving the page."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.compare_page import ComparePage
+from tests.browser.conftest import PAIR
+
+JOB_LIMIT_MS = 600_000
+
+
+@pytest.fixture
+def benchmarks(compare: ComparePage) -> ComparePage:
+    compare.page.get_by_role("tab", name="Benchmarks").click()
+    expect(compare.page.get_by_role("heading", name="New benchmark")).to_be_visible()
+    return compare
+
+
+def test_published_figures_stand_there_before_anything_was_measured(benchmarks: ComparePage) -> None:
+    page = benchmarks.page
+    expect(page.locator("#dt-results")).to_contain_text("Published figures")
+    page.get_by_text("neuralmagic/Pixtral-Large-Instruct-2411-hf-quantized.w4a16").click()
+    expect(page.locator(".dt-wrong").first).to_contain_text("requests/s give 621")
+    expect(page.locator("[data-chart=recovery] .main-svg").first).to_be_visible()
+
+
+def test_a_bad_field_is_refused_by_name(benchmarks: ComparePage) -> None:
+    page = benchmarks.page
+    page.get_by_label("Candidate").select_option("embedded/coarse")
+    page.get_by_text("Change what is measured").click()
+    page.get_by_label("Text of your own").fill("/no/such/file.txt")
+    page.get_by_role("button", name="Start").click()
+    expect(page.locator("#dt-benchmarks-form").get_by_role("alert")).to_contain_text("overrides.text_file")
+
+
+@pytest.mark.skipif(PAIR != "embedded", reason="needs real engines")
+def test_a_benchmark_from_the_form_to_the_card(benchmarks: ComparePage) -> None:
+    page = benchmarks.page
+    page.get_by_label("Candidate").select_option("embedded/coarse")
+    page.get_by_label("Suite").select_option("accuracy")
+    page.get_by_text("Change what is measured").click()
+    page.get_by_label("Items", exact=True).fill("12")
+    page.get_by_role("button", name="Start").click()
+    listed = page.locator("#dt-benchmarks-jobs .dt-job").first
+    expect(listed).to_have_attribute("data-state", "RUNNING", timeout=120_000)
+    benchmarks.reload()  # the page forgets nothing, and the job does not notice
+    page.get_by_role("tab", name="Benchmarks").click()
+    expect(listed).to_have_attribute("data-state", "SUCCEEDED", timeout=JOB_LIMIT_MS)
+    result = page.locator(".dt-result")
+    expect(result).to_contain_text("recovery is", timeout=15_000)
+    expect(result.locator("[data-outcome]")).to_be_visible()
+    page.get_by_role("button", name="Model card").click()
+    card = page.get_by_role("dialog")
+    expect(card.locator(".dt-card-view")).to_contain_text("Accuracy")
+    expect(card).to_contain_text("Listed as missing: ")
+    expect(card.get_by_role("link", name="Download")).to_have_attribute("download", "README.md")
