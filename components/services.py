@@ -34,12 +34,16 @@ from components.profiles.schema import PairProfile
 from components.quantize.candidates import CandidateShelf
 from components.quantize.service import QuantizeService, QuantizeSettings
 from components.quantize.trace_rows import TraceExport
+from components.review.runner import BatchRunner
+from components.review.service import ReviewFolders, ReviewService
 from components.settings import REPOSITORY, Settings
 from components.storage.blobs import BlobStore
 from components.storage.database import Database
 from components.storage.images import ImageLimits, ImageStore
 from components.storage.jobs import JobRepository
 from components.storage.reliances import RelianceRepository
+from components.storage.review_queue import ReviewQueue
+from components.storage.reviews import ReviewRepository
 from components.storage.scores import ScoreRepository
 from components.storage.state_lock import StateLock
 from components.storage.traces import TraceRepository
@@ -65,6 +69,7 @@ class Services:
     images: ImageStore
     jobs: JobService
     quantize: QuantizeService
+    review: ReviewService
     database: Database
     lock: StateLock
     profile_errors: tuple[AppError, ...]
@@ -81,11 +86,13 @@ class Services:
             for engine_id in self.first_engines:
                 await self.hub.start(engine_id)
         runner = asyncio.create_task(self.jobs.runner.run(), name="job runner")
+        review = asyncio.create_task(self.review.run(), name="review batches")
         try:
             yield
         finally:
             runner.cancel()  # the jobs themselves go on; the next start finds them
-            await asyncio.wait({runner})
+            review.cancel()  # the next start goes on with what is not answered
+            await asyncio.wait({runner, review})
             await self.hub.close()
             self.close()
 
@@ -139,9 +146,10 @@ def build_services(settings: Settings) -> Services:
     eyes = EyesService(
         scoring=scoring, hub=hub, exact=exact, images=images, changer=changer, reliances=reliances, now=_utc_now
     )
+    review = _review_service(settings, database, catalog, hub, turns, scoring, images, traces, scores)
     return Services(
         settings=settings, pair=pair, catalog=catalog, hub=hub, turns=turns, scoring=scoring, scores=scores,
-        eyes=eyes, reliances=reliances, traces=traces, images=images, jobs=jobs, quantize=quantize,
+        eyes=eyes, review=review, reliances=reliances, traces=traces, images=images, jobs=jobs, quantize=quantize,
         database=database, lock=lock, profile_errors=tuple(errors),
     )  # fmt: skip
 
@@ -157,6 +165,18 @@ def _job_service(settings: Settings, database: Database, hub: EngineHub, shelf: 
     )
     lease = JobLease(hub, settings.state_dir, gpu_memory_bytes())
     return JobService(queue, JobRunner(repository, queue, runner_settings, lease, on_end=shelf.add))
+
+
+def _review_service(
+    settings: Settings, database: Database, catalog: Catalog, hub: EngineHub, turns: TurnService,
+    scoring: ScoringService, images: ImageStore, traces: TraceRepository, scores: ScoreRepository,
+) -> ReviewService:  # fmt: skip
+    reviews = ReviewRepository(database)
+    folders = ReviewFolders(settings.state_dir / "uploads", settings.assets_dir / "review")
+    return ReviewService(
+        reviews=reviews, queue=ReviewQueue(database), runner=BatchRunner(reviews, turns, scoring, catalog, hub),
+        catalog=catalog, images=images, traces=traces, scores=scores, folders=folders, now=_utc_now,
+    )  # fmt: skip
 
 
 def _utc_now() -> datetime:

@@ -42,7 +42,7 @@ class ReviewItemRow(Base):
         Index("ix_review_items_disagreement", "batch_id", "is_open", "in_slice", "disagreement"),
         Index("ix_review_items_random", "batch_id", "is_open", "in_slice", "random_key"),
         Index("ix_review_items_outcome", "batch_id", "outcome"),
-        Index("ix_review_items_state", "batch_id", "state", "position"),
+        Index("ix_review_items_state", "batch_id", "state", "is_open", "position"),
         {"sqlite_autoincrement": True},
     )
 

@@ -111,10 +111,8 @@ class ReviewRepository:
     def pending(self, batch_id: str, limit: int) -> list[Pending]:
         """The next questions to be answered, in order."""
         row = ReviewItemRow
-        positions = (
-            select(row.position).distinct().where(row.batch_id == batch_id, row.state == ItemState.PENDING.value)
-            .order_by(row.position).limit(limit)
-        )  # fmt: skip
+        open_ones = (row.batch_id == batch_id, row.state == ItemState.PENDING.value, row.is_open.is_(False))
+        positions = select(row.position).distinct().where(*open_ones).order_by(row.position).limit(limit)
 
         def find(session: Session) -> list[Pending]:
             found = []
@@ -275,6 +273,13 @@ class ReviewRepository:
         row = ReviewVerdictRow
         wanted = select(row).where(row.item_id == item_id, row.reviewer == reviewer).order_by(row.seq)
         return self._database.read(lambda session: [verdict_record(found) for found in session.scalars(wanted)])
+
+    def judged_items(self, batch_id: str, wanted: ItemFilter) -> dict[str, Item]:
+        """Items that have a verdict, by id, as far as the filter takes them."""
+        row = ReviewItemRow
+        verdicts = select(ReviewVerdictRow.item_id).where(ReviewVerdictRow.batch_id == batch_id)
+        query = select(row).where(row.batch_id == batch_id, row.id.in_(verdicts), *wanted.conditions())
+        return self._database.read(lambda session: {found.id: item_record(found) for found in session.scalars(query)})
 
     def has_batch(self, batch_id: str) -> bool:
         """Whether there is such a batch."""

@@ -75,7 +75,7 @@ def upgrade() -> None:
     op.create_index("ix_review_items_divergence", "review_items", ["batch_id", "is_open", "in_slice", "divergence_nats"])
     op.create_index("ix_review_items_outcome", "review_items", ["batch_id", "outcome"])
     op.create_index("ix_review_items_random", "review_items", ["batch_id", "is_open", "in_slice", "random_key"])
-    op.create_index("ix_review_items_state", "review_items", ["batch_id", "state", "position"])
+    op.create_index("ix_review_items_state", "review_items", ["batch_id", "state", "is_open", "position"])
     op.create_index("ix_review_items_trace_id", "review_items", ["trace_id"])
     op.create_table(
         "review_assignments",
