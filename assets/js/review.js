@@ -18,7 +18,7 @@
   };
   /* What the three views of the tab share. */
   const review = d.review = {
-    keep, OUTCOMES, user: null, isOwner: false, mayReview: false, listeners: [],
+    keep, OUTCOMES, user: null, isOwner: false, mayReview: false, progress: null, listeners: [],
     name: keep.get("reviewer", ""), batch: keep.get("batch", ""), order: keep.get("order", "divergence"), filter: keep.get("filter", {}), mode: "judge",
     get reviewer() { return this.user || this.name; },
     changed(what) { for (const listener of this.listeners) listener(what); },
@@ -64,6 +64,8 @@
       me.judged = value.judged || [];
       me.progress = value.progress;
       me.batch = value.batch;
+      review.progress = value.batch && { batch: value.batch.id, counts: value.progress };
+      review.changed("progress");
       me.done = !value.item;
       take(value.item);
     }
@@ -153,6 +155,7 @@
     function waitingWords() {
       if (me.key) return "Looking for the next item…";
       if (!review.batch) return "There is no batch yet. Make one, or wait until the one that comes with Diptych is stored.";
+      if (me.done && me.progress?.open) return "Nothing is left for you: other reviewers hold the rest, or your filter leaves it out.";
       return me.done ? (me.progress && me.progress.answered < me.progress.items - me.progress.failed ? "Nothing to judge right now: the engines still answer the rest." : "Nothing is left to review in this batch. The report has what was found.") : "Choose a batch.";
     }
     function head() {

@@ -6,6 +6,7 @@
   const { el, fill } = d;
   const review = d.review;
 
+  const FEWEST = 10; // items below which a curve says nothing
   const percent = (v) => `${(100 * v).toFixed(1)} %`;
   const share = (s) => (s ? `${percent(s.value)} [${percent(s.low)}, ${percent(s.high)}] · ${s.hits} of ${s.of}` : "not measured");
   const figure = (v) => (v === null || v === undefined ? "too little data" : v.toFixed(2));
@@ -54,9 +55,9 @@
       return review.isOwner && r.worst.length ? el("button", { class: "dt-btn dt-small", type: "button", title: "Quantize again, calibrated with the regressed turns", onclick: () => d.requantize(r.worst.map((w) => w.trace_id)) }, "Re-quantize with these") : null;
     }
     function curves(r) {
-      const curve = r.curve || r.curve_by_reference;
-      if (!curve) return r.divergence_mass ? el("p", {}, `The most divergent ${percent(r.divergence_mass.share_of_items)} of the items hold 90 % of the divergence.`) : null;
-      const source = r.curve ? "of the judged items" : "by the reference answers";
+      const curve = r.curve && r.curve.items >= FEWEST ? r.curve : r.curve_by_reference;
+      if (!curve || curve.items < FEWEST) return r.divergence_mass ? el("p", {}, `The most divergent ${percent(r.divergence_mass.share_of_items)} of the items hold 90 % of the divergence.`) : null;
+      const source = curve === r.curve ? "of the judged items" : "by the reference answers";
       return [el("h3", {}, "Does the order find the regressions?"), drawing(curve), el("p", {}, `Share of ${curve.regressions} regressions found against share of ${curve.items} items reviewed, most divergent first, ${source}. The first third finds ${percent(curve.found_in_first_third)}; 90 % are found after ${percent(curve.reviewed_for_90_percent)}.`,
         r.divergence_mass ? ` The most divergent ${percent(r.divergence_mass.share_of_items)} of the items hold 90 % of the divergence.` : "")];
     }

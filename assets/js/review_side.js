@@ -32,11 +32,12 @@
       const running = (value.batches || []).some((b) => b.state === "RUNNING");
       if (running && element.offsetParent !== null && document.visibilityState === "visible") trigger("act", { action: "look" });
     }, POLL_MS);
-    review.listeners.push((what) => { if (what === "who") { drawn = ""; draw(); } });
+    review.listeners.push((what) => { if (what === "who" || what === "progress") draw(); });
 
     function draw() {
-      const key = JSON.stringify([value, review.batch, review.reviewer, review.mode]);
+      const key = JSON.stringify([value, review.batch, review.reviewer, review.mode, review.progress]);
       if (key === drawn) return;
+      if (element.contains(document.activeElement) && ["INPUT", "SELECT"].includes(document.activeElement.tagName)) { setTimeout(draw, 1000); return; }
       drawn = key;
       fill(element, modes(), review.mayReview && review.reviewer ? el("p", { class: "dt-soft dt-who" }, `Reviewing as ${review.reviewer} `, review.user ? null : el("button", { class: "dt-link", type: "button", onclick: () => { review.name = ""; review.keep.drop("reviewer"); review.changed("who"); } }, "Change")) : null,
         el("h3", {}, "Batches"), (value.batches || []).map(line), value.batches?.length ? null : el("p", { class: "dt-soft" }, "None yet."),
@@ -47,7 +48,7 @@
       return el("div", { class: "dt-switch dt-modes", role: "group", "aria-label": "What to see" }, all.map(([mode, label]) => el("button", { class: "dt-link", type: "button", "aria-pressed": String(review.mode === mode), onclick: () => { review.mode = mode; review.changed("mode"); drawn = ""; draw(); } }, label)));
     }
     function line(batch) {
-      const p = batch.progress, working = batch.state === "RUNNING";
+      const p = review.progress?.batch === batch.id && batch.state !== "RUNNING" ? review.progress.counts : batch.progress, working = batch.state === "RUNNING";
       return el("article", { class: `dt-batch ${batch.id === review.batch ? "dt-on" : ""}`, "data-batch": batch.id, "data-state": batch.state },
         el("button", { class: "dt-batch-name", type: "button", "aria-pressed": String(batch.id === review.batch), onclick: () => { review.batch = batch.id; review.keep.set("batch", batch.id); review.changed("batch"); drawn = ""; draw(); } }, batch.name),
         el("p", { class: "dt-soft" }, working ? `${p.answered} of ${p.items} answered` : `${p.items} items, ${p.open} left`, p.failed ? `, ${p.failed} failed` : ""),
