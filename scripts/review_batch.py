@@ -2,7 +2,8 @@
 
 ``python scripts/review_batch.py bundle`` makes assets/review/: the small batch that a fresh installation has.
 ``python scripts/review_batch.py curve`` asks 200 pictures two questions each and prints the coverage curve: does the
-order of divergence find the regressions early? Base right and candidate wrong are known from the generator's answers. Both take minutes on a CPU and start two real engines in a state folder of their own.
+order of divergence find the regressions early? Base right and candidate wrong are known from the generator's answers.
+Both take minutes on a CPU and start two real engines in a state folder of their own.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts" / "embedded")]
 
+from pictures import draw_scene, paint  # noqa: E402
+from questions import ask  # noqa: E402
+
 from components.core.reviews import Batch, BatchState, Item  # noqa: E402
 from components.review.bundled import BATCH_ID, FILE  # noqa: E402
 from components.review.requests import NewBatch  # noqa: E402
 from components.services import Services, build_services  # noqa: E402
 from components.settings import Settings  # noqa: E402
-from pictures import draw_scene, paint  # noqa: E402
-from questions import ask  # noqa: E402
 
 TARGET = ROOT / "assets" / "review"
 CANDIDATE = "embedded/coarse"
@@ -59,8 +61,10 @@ async def answer(services: Services, folder: Path, name: str) -> Batch:
         max_tokens=None, overlap=0.0,
     )  # fmt: skip
     async with services.running():
+        await services.review.ready()
         created = await asyncio.to_thread(services.review.create, wish, "")
-        assert created.batch is not None, created.faults
+        if created.batch is None:
+            raise SystemExit(f"no batch: {created.faults}")
         services.review.runner.wake()
         while True:
             await asyncio.sleep(2)
@@ -68,7 +72,8 @@ async def answer(services: Services, folder: Path, name: str) -> Batch:
             progress = services.review.reviews.progress(batch.id)
             print(f"{progress.answered} of {progress.items} answered, {progress.failed} failed", flush=True)
             if batch.state is not BatchState.RUNNING:
-                assert batch.state is BatchState.SUCCEEDED, batch.message
+                if batch.state is not BatchState.SUCCEEDED:
+                    raise SystemExit(batch.message)
                 (folder / "report.json").write_text(json.dumps(services.review.report(batch.id), indent=1))
                 if name == "bundle":
                     dump(services, batch)
@@ -78,7 +83,7 @@ async def answer(services: Services, folder: Path, name: str) -> Batch:
 def dump(services: Services, batch: Batch) -> None:
     """Everything of the batch as one file, with the pictures as they were drawn."""
     items = list(services.review.reviews.every_item(batch.id))
-    shown = batch.model_copy(update={"id": BATCH_ID, "name": "Embedded pair: a first look"})
+    shown = batch.model_copy(update={"id": BATCH_ID, "name": "A first look"})
     lines = [shown.model_dump_json(), *(line(services, item) for item in items)]
     TARGET.mkdir(parents=True, exist_ok=True)
     with gzip.GzipFile(TARGET / FILE, "wb", compresslevel=9, mtime=0) as file:
@@ -89,7 +94,8 @@ def line(services: Services, item: Item) -> str:
     """One question with its turn and its score, as they were stored."""
     trace = services.traces.conversation(item.trace_id)[-1]
     (score,) = services.scores.of_turn(item.trace_id)
-    assert item.answered is not None
+    if item.answered is None:
+        raise SystemExit(f"not answered: {item.failure}")
     records = {"question": item.question, "trace": trace, "score": score, "answered": item.answered}
     return json.dumps({name: json.loads(record.model_dump_json()) for name, record in records.items()})
 

@@ -72,7 +72,8 @@ def wilson(hits: int, total: int) -> Interval:
     share, z2 = hits / total, _Z95**2
     middle = (share + z2 / (2 * total)) / (1 + z2 / total)
     half = _Z95 / (1 + z2 / total) * math.sqrt(share * (1 - share) / total + z2 / (4 * total**2))
-    return Interval(share, max(0.0, middle - half), min(1.0, middle + half))
+    # At the ends the two parts cancel; rounding would leave a trace of them.
+    return Interval(share, max(0.0, middle - half) if hits else 0.0, min(1.0, middle + half) if hits < total else 1.0)
 
 
 def sign_test(worse: int, better: int) -> float | None:

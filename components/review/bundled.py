@@ -23,7 +23,7 @@ from components.storage.reviews import ReviewRepository
 from components.storage.scores import ScoreRepository
 from components.storage.traces import TraceRepository
 
-BATCH_ID = "embedded-pair"
+BATCH_ID = "first-look"  # no model's name: it is told with every sealed item
 FILE = "batch.jsonl.gz"
 _LOG = logging.getLogger(__name__)
 

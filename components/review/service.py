@@ -23,7 +23,7 @@ from components.core.reviews import Batch, BatchState, Question
 from components.core.scores import Score
 from components.engines.catalog import Catalog, CatalogEntry
 from components.review import export
-from components.review.bundled import import_bundled
+from components.review.bundled import BATCH_ID, import_bundled
 from components.review.intake import Fault, Intake, Row, read_folder
 from components.review.report import report_of
 from components.review.requests import ExportWish, NewBatch
@@ -209,11 +209,15 @@ class ReviewService:
             raise InputError(f"{action[:40]!r} is no action.", "Accepted: stop, resume, retry.", field="action")
         return batch
 
+    def batches(self) -> list[Batch]:
+        """All batches, newest first; the one that came with Diptych last."""
+        return sorted(reversed(self.reviews.batches()), key=lambda batch: batch.id == BATCH_ID)
+
     # ---- judging ----------------------------------------------------------------------------------------------------
 
     def next_anywhere(self, reviewer: str) -> Given | None:
         """The next item of the newest batch that has one for this reviewer."""
-        for batch in reversed(self.reviews.batches()):
+        for batch in self.batches():
             given = self.queue.next(reviewer, Wish(batch.id))
             if given is not None:
                 return given

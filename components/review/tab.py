@@ -80,7 +80,7 @@ class _Desk:
             except AppError as exc:
                 return {**answer, "refused": exc.as_record()}
 
-        run.__name__ = f"review_{handler.__name__}"
+        run.__name__ = f"desk_{handler.__name__}"
         return run
 
     async def next(self, reviewer: str, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -148,7 +148,7 @@ class _Board:
         """The list as this caller may see it."""
         reviews = self._service.reviews
         return {
-            "batches": [batch_view(batch, reviews.progress(batch.id)) for batch in reversed(reviews.batches())],
+            "batches": [batch_view(batch, reviews.progress(batch.id)) for batch in self._service.batches()],
             "may_review": self._people.access.may_control(request),
             "is_owner": self._people.is_owner(request),
             "user": self._people.user(request),
