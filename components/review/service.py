@@ -211,7 +211,8 @@ class ReviewService:
 
     def batches(self) -> list[Batch]:
         """All batches, newest first; the one that came with Diptych last."""
-        return sorted(reversed(self.reviews.batches()), key=lambda batch: batch.id == BATCH_ID)
+        newest_first = self.reviews.batches()[::-1]
+        return sorted(newest_first, key=lambda batch: batch.id == BATCH_ID)
 
     # ---- judging ----------------------------------------------------------------------------------------------------
 

@@ -39,7 +39,10 @@ def add_review_api(service: ReviewService, people: People) -> None:
     async def review_export(given: Any, request: gr.Request) -> Any:
         try:
             only = people.only(request)
-            return await asyncio.to_thread(service.export, read_export(given), only)
+            wanted = read_export(given)
+            found = await asyncio.to_thread(service.export, wanted, only)
+            # Gradio's JSON takes a bare text for JSON and would parse it.
+            return found if isinstance(found, list) else {"format": wanted.format, "text": found}
         except AppError as exc:
             raise as_api_error(exc) from None
 

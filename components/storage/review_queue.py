@@ -125,9 +125,11 @@ class ReviewQueue:
             conflicts = [*wanted, row.outcome == "conflict", free, ~judged]
             return session.scalars(select(row).where(*conflicts).order_by(row.seq).limit(1)).first()
         conditions = [*wanted, row.is_open.is_(True), free, ~judged]
-        given = select(func.count()).select_from(mine).where(mine.reviewer == reviewer, mine.batch_id == wish.batch_id)
+        own = (mine.reviewer == reviewer, mine.batch_id == wish.batch_id)
+        given = select(func.count()).select_from(mine).where(*own)
         from_slice = ((session.scalar(given) or 0) + 1) % _SLICE_EVERY == 0
-        for fresh in ([~skipped.exists()], []):  # what was skipped comes again when nothing else is left
+        has_skipped = session.scalar(select(mine.item_id).where(*own, mine.skipped.is_(True)).limit(1)) is not None
+        for fresh in ([~skipped.exists()], []) if has_skipped else ([],):  # skipped ones when nothing else is left
             for in_slice in (from_slice, not from_slice):
                 found = self._first(session, [*conditions, *fresh], wish.order, in_slice=in_slice)
                 if found is not None:
