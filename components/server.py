@@ -29,6 +29,10 @@ from components.jobs.service import JobView
 from components.models.tab import create_models_tab
 from components.quantize.tab import create_quantize_tab
 from components.quantize.view_model import board_view
+from components.review.export import check_format
+from components.review.requests import read_export
+from components.review.tab import create_review_tab
+from components.review.tab_people import People
 from components.services import Services
 from components.settings import LOOPBACK, Settings
 from components.ui.access import Access
@@ -36,6 +40,7 @@ from components.ui.chart_routes import add_chart_routes
 from components.ui.guards import GuardRules
 from components.ui.job_routes import job_routes
 from components.ui.page import Tab, build_page, build_server
+from components.ui.review_routes import review_routes
 from components.ui.views import Refresh
 
 
@@ -54,6 +59,7 @@ def create_server(services: Services) -> FastAPI:
     access = Access(public=settings.public)
     tabs = [
         Tab("Compare", "compare", lambda: _compare(services, handlers, access)),
+        Tab("Review", "review", lambda: _review(services, access)),
         Tab("Quantize", "quantize", lambda: _quantize(services, access)),
         Tab("Benchmarks", "benchmarks", lambda: _benchmarks(services, access)),
         Tab("Models", "models", lambda: _models(services, access)),
@@ -61,7 +67,7 @@ def create_server(services: Services) -> FastAPI:
     page = build_page(
         tabs,
         lambda: handlers.status_line(services.first_engines),
-        lambda: services.hub.version + services.jobs.queue.version,
+        lambda: services.hub.version + services.jobs.queue.version + services.review.runner.version,
     )
     return build_server(
         page,
@@ -70,7 +76,15 @@ def create_server(services: Services) -> FastAPI:
         running=services.running,
         export=lambda trace_id, kind: _export(services, trace_id, kind),
         picture=services.images.path,
-        routes=[job_routes(services.jobs, public=settings.public), add_chart_routes],
+        routes=[
+            job_routes(services.jobs, public=settings.public),
+            add_chart_routes,
+            review_routes(
+                services.review.upload_folder,
+                lambda wanted, user: _review_export(services, wanted, user),
+                public=settings.public,
+            ),
+        ],
         max_file_bytes=settings.image_max_bytes + 1_000_000,
         blocked=[settings.profiles_dir, settings.state_dir / "diptych.db", settings.state_dir / "logs"],
     )
@@ -91,6 +105,24 @@ def _compare(services: Services, handlers: CompareHandlers, access: Access) -> R
     add_continue_api(services.turns)
     add_repeat_api(services.repeating, access)
     return refresh
+
+
+def _review(services: Services, access: Access) -> Refresh:
+    people = People(access, tuple(services.settings.accounts))
+    return create_review_tab(service=services.review, catalog=services.catalog, pair=services.pair, people=people)
+
+
+def _review_export(services: Services, wanted: dict[str, Any], user: str | None) -> str:
+    """An export as a text; people who are not the owner get their own verdicts.
+
+    Raises:
+        InputError: naming the field. RecordNotFoundError: there is no such batch.
+    """
+    owner = next(iter(services.settings.accounts), None)
+    only = user if owner is not None and user is not None and user != owner else ""
+    check_format(wanted.get("format"))
+    found = services.review.export(read_export(wanted), only or "")
+    return found if isinstance(found, str) else json.dumps(found, ensure_ascii=False, indent=1, allow_nan=False)
 
 
 def _models(services: Services, access: Access) -> Refresh:

@@ -40,6 +40,8 @@ from components.profiles.schema import PairProfile
 from components.quantize.candidates import CandidateShelf
 from components.quantize.service import QuantizeService, QuantizeSettings
 from components.quantize.trace_rows import TraceExport
+from components.review.runner import BatchRunner
+from components.review.service import ReviewFolders, ReviewService
 from components.settings import REPOSITORY, Settings
 from components.storage.answer_records import AnswerRecords, reliance_records, score_records
 from components.storage.benchmarks import BenchmarkRepository
@@ -48,6 +50,8 @@ from components.storage.database import Database
 from components.storage.images import ImageLimits, ImageStore
 from components.storage.jobs import JobRepository
 from components.storage.repeats import RepeatRepository
+from components.storage.review_queue import ReviewQueue
+from components.storage.reviews import ReviewRepository
 from components.storage.state_lock import StateLock
 from components.storage.traces import TraceRepository
 
@@ -76,6 +80,7 @@ class Services:
     quantize: QuantizeService
     benchmarks: BenchmarkService
     cards: CardService
+    review: ReviewService
     database: Database
     lock: StateLock
     profile_errors: tuple[AppError, ...]
@@ -92,11 +97,13 @@ class Services:
             for engine_id in self.first_engines:
                 await self.hub.start(engine_id)
         runner = asyncio.create_task(self.jobs.runner.run(), name="job runner")
+        review = asyncio.create_task(self.review.run(), name="review batches")
         try:
             yield
         finally:
             runner.cancel()  # the jobs themselves go on; the next start finds them
-            await asyncio.wait({runner})
+            review.cancel()  # the next start goes on with what is not answered
+            await asyncio.wait({runner, review})
             await self.hub.close()
             self.close()
 
@@ -158,10 +165,11 @@ def build_services(settings: Settings) -> Services:
     repeats = RepeatRepository(database)
     repeats.recover()
     repeating = RepeatService(turns=turns, catalog=catalog, hub=hub, repeats=repeats, now=_utc_now)
+    review = _review_service(settings, database, catalog, hub, turns, scoring, images, traces, scores)
     return Services(
         settings=settings, pair=pair, catalog=catalog, hub=hub, turns=turns, scoring=scoring, scores=scores,
         eyes=eyes, reliances=reliances, repeating=repeating, repeats=repeats, traces=traces, images=images,
-        jobs=jobs, quantize=quantize, benchmarks=benchmarks, cards=cards,
+        jobs=jobs, quantize=quantize, review=review, benchmarks=benchmarks, cards=cards,
         database=database, lock=lock, profile_errors=tuple(errors),
     )  # fmt: skip
 
@@ -190,6 +198,18 @@ def _job_service(
     )
     lease = JobLease(hub, settings.state_dir, gpu_memory_bytes())
     return JobService(queue, JobRunner(repository, queue, runner_settings, lease, on_end=ended))
+
+
+def _review_service(
+    settings: Settings, database: Database, catalog: Catalog, hub: EngineHub, turns: TurnService,
+    scoring: ScoringService, images: ImageStore, traces: TraceRepository, scores: AnswerRecords[Score],
+) -> ReviewService:  # fmt: skip
+    reviews = ReviewRepository(database)
+    folders = ReviewFolders(settings.state_dir / "uploads", settings.assets_dir / "review")
+    return ReviewService(
+        reviews=reviews, queue=ReviewQueue(database), runner=BatchRunner(reviews, turns, scoring, catalog, hub),
+        catalog=catalog, images=images, traces=traces, scores=scores, folders=folders, now=_utc_now,
+    )  # fmt: skip
 
 
 def _utc_now() -> datetime:

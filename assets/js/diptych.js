@@ -115,8 +115,9 @@
   }
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || (isTyping(event.target) && event.key !== "Escape")) return;
-    const hit = keys.find((k) => k.key === event.key);
-    if (hit && hit.action(event) !== false) event.preventDefault();
+    if (document.querySelector("dialog[open]") && event.key !== "Escape") return;
+    // Several tabs may use a key; an action that does not apply now returns false and leaves it to the next.
+    for (const hit of keys.filter((k) => k.key === event.key)) if (hit.action(event) !== false) { event.preventDefault(); return; }
   });
 
   /** A sheet over the page; Escape or a click outside closes it. Native <dialog>: focus and Escape are the browser's. */
