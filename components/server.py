@@ -15,11 +15,13 @@ from fastapi import FastAPI
 from components.benchmark.tab import create_benchmark_tab
 from components.benchmark.verdict import load_verdict_profile
 from components.compare.eyes_view import reliance_markdown, reliance_to_dict
+from components.compare.repeat_view import repeat_to_dict, repeats_markdown
 from components.compare.score_view import ALL_ALTERNATIVES, divergence_markdown, score_to_dict
 from components.compare.tab import create_compare_tab
 from components.compare.tab_api import add_compare_api
 from components.compare.tab_continue_api import add_continue_api
 from components.compare.tab_handlers import CompareHandlers
+from components.compare.tab_repeat import add_repeat_api
 from components.compare.tab_score_api import add_score_api
 from components.core.errors import AppError, InputError
 from components.core.trace_export import traces_to_dict, traces_to_markdown
@@ -27,6 +29,10 @@ from components.jobs.service import JobView
 from components.models.tab import create_models_tab
 from components.quantize.tab import create_quantize_tab
 from components.quantize.view_model import board_view
+from components.review.export import check_format
+from components.review.requests import read_export
+from components.review.tab import create_review_tab
+from components.review.tab_people import People
 from components.services import Services
 from components.settings import LOOPBACK, Settings
 from components.ui.access import Access
@@ -34,6 +40,7 @@ from components.ui.chart_routes import add_chart_routes
 from components.ui.guards import GuardRules
 from components.ui.job_routes import job_routes
 from components.ui.page import Tab, build_page, build_server
+from components.ui.review_routes import review_routes
 from components.ui.views import Refresh
 
 
@@ -52,6 +59,7 @@ def create_server(services: Services) -> FastAPI:
     access = Access(public=settings.public)
     tabs = [
         Tab("Compare", "compare", lambda: _compare(services, handlers, access)),
+        Tab("Review", "review", lambda: _review(services, access)),
         Tab("Quantize", "quantize", lambda: _quantize(services, access)),
         Tab("Benchmarks", "benchmarks", lambda: _benchmarks(services, access)),
         Tab("Models", "models", lambda: _models(services, access)),
@@ -59,7 +67,7 @@ def create_server(services: Services) -> FastAPI:
     page = build_page(
         tabs,
         lambda: handlers.status_line(services.first_engines),
-        lambda: services.hub.version + services.jobs.queue.version,
+        lambda: services.hub.version + services.jobs.queue.version + services.review.runner.version,
     )
     return build_server(
         page,
@@ -68,7 +76,15 @@ def create_server(services: Services) -> FastAPI:
         running=services.running,
         export=lambda trace_id, kind: _export(services, trace_id, kind),
         picture=services.images.path,
-        routes=[job_routes(services.jobs, public=settings.public), add_chart_routes],
+        routes=[
+            job_routes(services.jobs, public=settings.public),
+            add_chart_routes,
+            review_routes(
+                services.review.upload_folder,
+                lambda wanted, user: _review_export(services, wanted, user),
+                public=settings.public,
+            ),
+        ],
         max_file_bytes=settings.image_max_bytes + 1_000_000,
         blocked=[settings.profiles_dir, settings.state_dir / "diptych.db", settings.state_dir / "logs"],
     )
@@ -77,8 +93,9 @@ def create_server(services: Services) -> FastAPI:
 def _compare(services: Services, handlers: CompareHandlers, access: Access) -> Refresh:
     urls = [example_url(example.image) for example in services.pair.examples]
     refresh = create_compare_tab(
-        handlers=handlers, scoring=services.scoring, eyes=services.eyes, catalog=services.catalog, pair=services.pair,
-        max_file_bytes=services.settings.image_max_bytes, example_urls=urls, access=access,
+        handlers=handlers, scoring=services.scoring, eyes=services.eyes, repeating=services.repeating,
+        catalog=services.catalog, pair=services.pair, max_file_bytes=services.settings.image_max_bytes,
+        example_urls=urls, access=access,
     )  # fmt: skip
     add_compare_api(
         turns=services.turns, store=services.images, catalog=services.catalog, hub=services.hub, pair=services.pair,
@@ -86,7 +103,26 @@ def _compare(services: Services, handlers: CompareHandlers, access: Access) -> R
     )  # fmt: skip
     add_score_api(services.scoring, services.eyes)
     add_continue_api(services.turns)
+    add_repeat_api(services.repeating, access)
     return refresh
+
+
+def _review(services: Services, access: Access) -> Refresh:
+    people = People(access, tuple(services.settings.accounts))
+    return create_review_tab(service=services.review, catalog=services.catalog, pair=services.pair, people=people)
+
+
+def _review_export(services: Services, wanted: dict[str, Any], user: str | None) -> str:
+    """An export as a text; people who are not the owner get their own verdicts.
+
+    Raises:
+        InputError: naming the field. RecordNotFoundError: there is no such batch.
+    """
+    owner = next(iter(services.settings.accounts), None)
+    only = user if owner is not None and user is not None and user != owner else ""
+    check_format(wanted.get("format"))
+    found = services.review.export(read_export(wanted), only or "")
+    return found if isinstance(found, str) else json.dumps(found, ensure_ascii=False, indent=1, allow_nan=False)
 
 
 def _models(services: Services, access: Access) -> Refresh:
@@ -130,16 +166,19 @@ def _export(services: Services, trace_id: str, kind: str) -> tuple[str, str]:
     chain = services.traces.conversation(trace_id)
     scores = {trace.id: services.scores.of_turn(trace.id) for trace in chain}
     reliances = {trace.id: services.reliances.of_turn(trace.id) for trace in chain}
+    repeats = {trace.id: services.repeats.of_turn(trace.id) for trace in chain}
     if kind == "json":
         document = traces_to_dict(chain)
         for trace in document["traces"]:
             trace["scores"] = [score_to_dict(score, ALL_ALTERNATIVES) for score in scores[trace["id"]]]
             trace["picture_reliances"] = [reliance_to_dict(found) for found in reliances[trace["id"]]]
+            trace["repeats"] = [repeat_to_dict(repeat) for repeat in repeats[trace["id"]]]
         return json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False), "application/json"
     if kind == "md":
-        divergences = [divergence_markdown(found) for found in scores.values() if found]
-        divergences += [reliance_markdown(found) for found in reliances.values() if found]
-        return "\n".join([traces_to_markdown(chain), *divergences]), "text/markdown; charset=utf-8"
+        parts = [divergence_markdown(found) for found in scores.values() if found]
+        parts += [reliance_markdown(found) for found in reliances.values() if found]
+        parts += [repeats_markdown(found) for found in repeats.values() if found]
+        return "\n".join([traces_to_markdown(chain), *parts]), "text/markdown; charset=utf-8"
     raise InputError(f"{kind!r} is no export format.", "Accepted: json, md.", field="format")
 
 

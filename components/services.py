@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -19,14 +17,17 @@ from components.benchmark.service import BenchmarkService, BenchmarkSettings
 from components.cards.service import CardService
 from components.compare.changed_pictures import PictureChanger
 from components.compare.eyes import EyesService
+from components.compare.repeat import RepeatService
 from components.compare.scoring import ScoringService
 from components.compare.turns import TurnService
 from components.core.errors import AppError
 from components.core.jobs import Job
+from components.core.reliance import Reliance
+from components.core.scores import Score
 from components.engines.catalog import Catalog
 from components.engines.exact_scoring import ExactScorer
 from components.engines.job_lease import JobLease
-from components.engines.memory import gpu_memory_bytes
+from components.engines.memory import count_gpus, gpu_memory_bytes
 from components.engines.prepare import ModelPreparer
 from components.engines.specs import SpecSettings, engine_spec, engine_specs, exchange_folder
 from components.engines.supervisor import EngineHub
@@ -39,14 +40,18 @@ from components.profiles.schema import PairProfile
 from components.quantize.candidates import CandidateShelf
 from components.quantize.service import QuantizeService, QuantizeSettings
 from components.quantize.trace_rows import TraceExport
+from components.review.runner import BatchRunner
+from components.review.service import ReviewFolders, ReviewService
 from components.settings import REPOSITORY, Settings
+from components.storage.answer_records import AnswerRecords, reliance_records, score_records
 from components.storage.benchmarks import BenchmarkRepository
 from components.storage.blobs import BlobStore
 from components.storage.database import Database
 from components.storage.images import ImageLimits, ImageStore
 from components.storage.jobs import JobRepository
-from components.storage.reliances import RelianceRepository
-from components.storage.scores import ScoreRepository
+from components.storage.repeats import RepeatRepository
+from components.storage.review_queue import ReviewQueue
+from components.storage.reviews import ReviewRepository
 from components.storage.state_lock import StateLock
 from components.storage.traces import TraceRepository
 
@@ -65,14 +70,17 @@ class Services:
     turns: TurnService
     scoring: ScoringService
     eyes: EyesService
-    scores: ScoreRepository
-    reliances: RelianceRepository
+    scores: AnswerRecords[Score]
+    reliances: AnswerRecords[Reliance]
+    repeating: RepeatService
+    repeats: RepeatRepository
     traces: TraceRepository
     images: ImageStore
     jobs: JobService
     quantize: QuantizeService
     benchmarks: BenchmarkService
     cards: CardService
+    review: ReviewService
     database: Database
     lock: StateLock
     profile_errors: tuple[AppError, ...]
@@ -89,11 +97,13 @@ class Services:
             for engine_id in self.first_engines:
                 await self.hub.start(engine_id)
         runner = asyncio.create_task(self.jobs.runner.run(), name="job runner")
+        review = asyncio.create_task(self.review.run(), name="review batches")
         try:
             yield
         finally:
             runner.cancel()  # the jobs themselves go on; the next start finds them
-            await asyncio.wait({runner})
+            review.cancel()  # the next start goes on with what is not answered
+            await asyncio.wait({runner, review})
             await self.hub.close()
             self.close()
 
@@ -140,22 +150,27 @@ def build_services(settings: Settings) -> Services:
     benchmarks = BenchmarkService(catalog, jobs.queue, records, _benchmark_settings(settings, pair.id))
     cards = CardService(catalog, preparer, jobs.queue, records, REPOSITORY)
     turns = TurnService(catalog=catalog, hub=hub, traces=traces, images=images, now=_utc_now)
-    scores = ScoreRepository(database, blobs)
+    scores = score_records(database, blobs)
     exact = ExactScorer(exchange_folder(settings.state_dir))
     exact.remove_leftovers()
     scoring = ScoringService(
         catalog=catalog, hub=hub, traces=traces, scores=scores, data_url=turns.data_url,
         exact=exact, now=_utc_now,
     )  # fmt: skip
-    reliances = RelianceRepository(database, blobs)
+    reliances = reliance_records(database, blobs)
     changer = PictureChanger(images, sorted((settings.assets_dir / "samples").glob("*.png")))
     eyes = EyesService(
         scoring=scoring, hub=hub, exact=exact, images=images, changer=changer, reliances=reliances, now=_utc_now
     )
+    repeats = RepeatRepository(database)
+    repeats.recover()
+    repeating = RepeatService(turns=turns, catalog=catalog, hub=hub, repeats=repeats, now=_utc_now)
+    review = _review_service(settings, database, catalog, hub, turns, scoring, images, traces, scores)
     return Services(
         settings=settings, pair=pair, catalog=catalog, hub=hub, turns=turns, scoring=scoring, scores=scores,
-        eyes=eyes, reliances=reliances, traces=traces, images=images, jobs=jobs, quantize=quantize,
-        benchmarks=benchmarks, cards=cards, database=database, lock=lock, profile_errors=tuple(errors),
+        eyes=eyes, reliances=reliances, repeating=repeating, repeats=repeats, traces=traces, images=images,
+        jobs=jobs, quantize=quantize, review=review, benchmarks=benchmarks, cards=cards,
+        database=database, lock=lock, profile_errors=tuple(errors),
     )  # fmt: skip
 
 
@@ -183,6 +198,18 @@ def _job_service(
     )
     lease = JobLease(hub, settings.state_dir, gpu_memory_bytes())
     return JobService(queue, JobRunner(repository, queue, runner_settings, lease, on_end=ended))
+
+
+def _review_service(
+    settings: Settings, database: Database, catalog: Catalog, hub: EngineHub, turns: TurnService,
+    scoring: ScoringService, images: ImageStore, traces: TraceRepository, scores: AnswerRecords[Score],
+) -> ReviewService:  # fmt: skip
+    reviews = ReviewRepository(database)
+    folders = ReviewFolders(settings.state_dir / "uploads", settings.assets_dir / "review")
+    return ReviewService(
+        reviews=reviews, queue=ReviewQueue(database), runner=BatchRunner(reviews, turns, scoring, catalog, hub),
+        catalog=catalog, images=images, traces=traces, scores=scores, folders=folders, now=_utc_now,
+    )  # fmt: skip
 
 
 def _utc_now() -> datetime:
@@ -214,12 +241,3 @@ def _driver_environment(settings: Settings) -> dict[str, str]:
     passed = INHERITED_VARIABLES | {"HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE"}
     engines = {name: value for name, value in os.environ.items() if name in passed}
     return {**_child_environment(), **engines, "DIPTYCH_STATE_DIR": str(settings.state_dir)}
-
-
-def count_gpus() -> int:
-    """How many NVIDIA GPUs the driver tells of; 0 without a driver. The same question as the Makefile's."""
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return 0
-    listed = subprocess.run([program, "-L"], capture_output=True, text=True, timeout=30, check=False)
-    return sum(line.startswith("GPU ") for line in listed.stdout.splitlines()) if listed.returncode == 0 else 0

@@ -2,7 +2,8 @@
 
 embedded-pictures: drawn conversations about pictures, from seeds used neither in training nor in the evaluation.
 embedded-text: more of them without their pictures, for tools that are calibrated with text only.
-text: English prose, the documentation strings of Python's standard library (PSF licence).
+text: English prose, the documentation strings of Python's standard library (PSF licence); half of it as answers in a
+chat, so that a chat model also sees its own template.
 """
 
 from __future__ import annotations
@@ -71,11 +72,11 @@ def write_pictures() -> None:
     write_rows(folder, rows)
 
 
-def prose() -> list[str]:
-    """Documentation strings of the standard library's modules, classes and functions."""
+def prose() -> list[tuple[str, str]]:
+    """Name and documentation string of the standard library's modules, classes and functions."""
     warnings.simplefilter("ignore")
     skipped = {"antigravity", "this", "idlelib", "turtledemo", "lib2to3", "test", "tkinter", "turtle"}
-    found: dict[str, None] = {}
+    found: dict[str, str] = {}
     for name in sorted({*sys.stdlib_module_names} - skipped):
         if name.startswith("_"):
             continue
@@ -83,11 +84,11 @@ def prose() -> list[str]:
             module = importlib.import_module(name)
         except ImportError:
             continue
-        for _, thing in [(name, module), *inspect.getmembers(module)]:
+        for member, thing in [("", module), *inspect.getmembers(module)]:
             documentation = inspect.getdoc(thing)
             if documentation and len(documentation) >= SHORTEST_DOCUMENT and documentation.isascii():
-                found[documentation] = None
-    return list(found)
+                found.setdefault(documentation, f"{name}.{member}".strip("."))
+    return [(name, documentation) for documentation, name in found.items()]
 
 
 def main() -> None:
@@ -97,10 +98,12 @@ def main() -> None:
     write_rows(TARGET / "embedded-text", [{"messages": messages_of(one)} for one in texts])
     documents = prose()
     random.Random("calibration").shuffle(documents)
-    rows, size = [], 0
-    for document in documents:
+    rows: list[dict[str, Any]] = []
+    size = 0
+    for name, document in documents:
         if size < TEXT_BYTES:
-            rows.append({"text": document})
+            asked = {"prompt": f"What is {name} in Python?", "response": document}
+            rows.append(asked if len(rows) % 2 else {"text": document})
             size += len(document)
     write_rows(TARGET / "text", rows)
     print(f"{size} bytes of text in {len(rows)} documents")

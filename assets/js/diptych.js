@@ -31,6 +31,23 @@
     if (node.textContent !== text) node.textContent = text;
   }
 
+  /** Text as nodes, with what can't be seen made visible: line breaks, tabs, controls, joiners, direction marks. */
+  function visible(text) {
+    const parts = [];
+    let plain = "";
+    const flush = () => { if (plain) parts.push(plain); plain = ""; };
+    for (const char of text) {
+      if (char === "\n") { flush(); parts.push(el("span", { class: "dt-unseen" }, "⏎"), "\n"); }
+      else if (char === "\t") { flush(); parts.push(el("span", { class: "dt-unseen" }, "⇥"), "\t"); }
+      else if (/[\p{Cc}\p{Cf}\p{Cs}\u2028\u2029]/u.test(char)) {
+        flush();
+        parts.push(el("span", { class: "dt-unseen" }, `⟨U+${char.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`));
+      } else plain += char;
+    }
+    flush();
+    return parts.length ? parts : [el("span", { class: "dt-unseen" }, "∅")];
+  }
+
   /** Markdown of an untrusted answer, as safe nodes: no pictures, no forms, no styles, no live links out of the page. */
   function renderMarkdown(text) {
     const dirty = window.marked.parse(text, { gfm: true, breaks: true, async: false });
@@ -98,8 +115,9 @@
   }
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || (isTyping(event.target) && event.key !== "Escape")) return;
-    const hit = keys.find((k) => k.key === event.key);
-    if (hit && hit.action(event) !== false) event.preventDefault();
+    if (document.querySelector("dialog[open]") && event.key !== "Escape") return;
+    // Several tabs may use a key; an action that does not apply now returns false and leaves it to the next.
+    for (const hit of keys.filter((k) => k.key === event.key)) if (hit.action(event) !== false) { event.preventDefault(); return; }
   });
 
   /** A sheet over the page; Escape or a click outside closes it. Native <dialog>: focus and Escape are the browser's. */
@@ -142,6 +160,6 @@
     update();
   }
 
-  window.diptych = { el, fill, setText, renderMarkdown, randomKey, state, changed, subscribe, visibleColumns, columnsDrawn, turnsOfPage,
+  window.diptych = { el, fill, setText, visible, renderMarkdown, randomKey, state, changed, subscribe, visibleColumns, columnsDrawn, turnsOfPage,
     isStreaming, history, pickedIndex, showTurnInAddress, onKey, openSheet, showTab, toast, copyText, bind };
 })();

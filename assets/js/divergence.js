@@ -15,24 +15,10 @@
   };
   function steps(value, edges) { let level = 0; for (const edge of edges) if (value >= edge) level += 1; return level; }
 
-  /** A token's text with what can't be seen made visible: line breaks, tabs, controls, joiners, direction marks. */
   function shown(token) {
-    if (token.b) return [el("span", { class: "dt-bytes", title: "Bytes of a part of a character" }, `⟨${token.b}⟩`)];
-    const parts = [];
-    let plain = "";
-    const flush = () => { if (plain) parts.push(plain); plain = ""; };
-    for (const char of token.t) {
-      if (char === "\n") { flush(); parts.push(el("span", { class: "dt-unseen" }, "⏎"), "\n"); }
-      else if (char === "\t") { flush(); parts.push(el("span", { class: "dt-unseen" }, "⇥"), "\t"); }
-      else if (/[\p{Cc}\p{Cf}\p{Cs}\u2028\u2029]/u.test(char)) {
-        flush();
-        parts.push(el("span", { class: "dt-unseen" }, `⟨U+${char.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`));
-      } else plain += char;
-    }
-    flush();
-    return parts.length ? parts : [el("span", { class: "dt-unseen" }, "∅")];
+    return token.b ? [el("span", { class: "dt-bytes", title: "Bytes of a part of a character" }, `⟨${token.b}⟩`)] : d.visible(token.t);
   }
-  function inLine(text) { return shown({ t: text }).map((p) => (p === "\n" ? "" : p)); }
+  function inLine(text) { return d.visible(text).map((p) => (p === "\n" ? "" : p)); }
   d.inLine = inLine;
   function percent(p) { return p === null ? "not listed" : p < 0.0005 && p > 0 ? "<0.1 %" : `${(p * 100).toFixed(1)} %`; }
   function number(v, digits) { return v === null || v === undefined ? "not known" : v !== 0 && Math.abs(v) < 0.0005 ? v.toExponential(1) : v.toFixed(digits); }

@@ -39,6 +39,17 @@
   }
   function shownValue(field) { return field.value === null || field.value === undefined ? "" : field.kind === "lines" ? field.value.join("\n") : String(field.value); }
 
+  /* "Re-quantize with these": the turns become the recipe's calibration data; all else stays as it was last. The form may
+     not be there yet: Gradio makes a tab's content when the tab is first opened. */
+  window.diptych.requantize = function (turns) {
+    recall();
+    Object.assign(shared.draft, { source: "traces", where: turns.join("\n") });
+    shared.open = true;
+    changed();
+    shared.redraw?.();
+    d.showTab("Quantize");
+  };
+
   window.diptych.quantize = function (element, props, trigger, watch) {
     shared.trigger = trigger;
     recall();
@@ -55,14 +66,6 @@
       element.scrollIntoView({ block: "start" });
       element.querySelector("select")?.focus();
     };
-    /* "Re-quantize with these": the turns become the recipe's calibration data; all else stays as it was last. */
-    d.requantize = (turns) => {
-      Object.assign(shared.draft, { source: "traces", where: turns.join("\n") });
-      changed(); draw();
-      element.querySelector(".dt-changes").open = true;
-      d.showTab("Quantize");
-      element.querySelector("textarea")?.focus();
-    };
     d.bind(props, watch, (next) => { value = next; draw(); });
 
     function draw() {
@@ -72,9 +75,9 @@
       if (!recipes.some((r) => r.id === draft.recipe)) draft.recipe = (recipes.find((r) => r.id === "w4a16-gptq") || recipes[0]).id;
       const recipe = recipes.find((r) => r.id === draft.recipe);
       fill(element, el("h2", {}, "New job"),
-        labelled("Model", select("Model", [...models.map((m) => [m.id, m.label]), [OTHER, "Another model…"]], draft.model, (v) => { draft.model = v; changed(); draw(); })),
+        labelled("Model", select([...models.map((m) => [m.id, m.label]), [OTHER, "Another model…"]], draft.model, (v) => { draft.model = v; changed(); draw(); })),
         draft.model === OTHER ? labelled("Repository or folder", input("text", draft.other, "owner/name, or /folder/of/a/model", (v) => { draft.other = v; changed(); })) : null,
-        labelled("Recipe", select("Recipe", recipes.map((r) => [r.id, r.title]), draft.recipe, (v) => { draft.recipe = v; changed(); draw(); })),
+        labelled("Recipe", select(recipes.map((r) => [r.id, r.title]), draft.recipe, (v) => { draft.recipe = v; changed(); draw(); })),
         el("p", { class: "dt-soft dt-about" }, recipe.description),
         el("div", { class: "dt-chips" }, recipe.chips.map((text) => el("span", { class: "dt-chip" }, text))),
         recipe.differs.length ? el("details", { class: "dt-more" }, el("summary", {}, "How it differs from the card"), el("ul", {}, recipe.differs.map((text) => el("li", {}, text)))) : null,
@@ -84,14 +87,15 @@
           : el("p", { class: "dt-soft" }, "Visitors can look, not start jobs. Sign in to start one."));
     }
     function changes(recipe, draft) {
-      const open = element.querySelector(".dt-changes")?.open;
+      const open = shared.open || element.querySelector(".dt-changes")?.open;
+      shared.open = false;
       const fields = recipe.fields.map((field) => {
         const key = `${recipe.id}.${field.name}`, now = draft.changes[key] ?? shownValue(field);
         const write = (v) => { if (v === shownValue(field)) delete draft.changes[key]; else draft.changes[key] = v; changed(); };
         return labelled(field.label, field.kind === "lines" ? area(now, Math.min(6, now.split("\n").length + 1), write) : input("text", now, "", write, "numeric"), field.help, field.kind === "lines");
       });
       const data = recipe.takes_data ? [
-        labelled("Calibration data", select("Calibration data", SOURCES, draft.source, (v) => { draft.source = v; draft.where = ""; changed(); draw(); }), draft.source ? "" : recipe.sources.join("; "), true),
+        labelled("Calibration data", select(SOURCES, draft.source, (v) => { draft.source = v; draft.where = ""; changed(); draw(); }), draft.source ? "" : recipe.sources.join("; "), true),
         draft.source === "file" ? labelled("File or folder", input("text", draft.where, "/data/prompts.jsonl", (v) => { draft.where = v; changed(); }), ".jsonl, .txt, or a folder of them and pictures", true) : null,
         draft.source === "traces" ? labelled("Turns", area(draft.where, 3, (v) => { draft.where = v; changed(); }), "Ids, as in the address of a stored turn", true) : null] : [];
       return el("details", { class: "dt-more dt-changes", open }, el("summary", {}, "Change the recipe"),
@@ -165,9 +169,11 @@
     setTimeout(() => URL.revokeObjectURL(address), 10000);
   }
   function labelled(label, control, help, wide) {
+    control.setAttribute("aria-label", label); // the label element's own text holds the help and every choice
+    if (help) control.setAttribute("aria-description", help);
     return el("label", { class: "dt-field" + (wide ? " dt-wide" : "") }, el("span", {}, label), control, help ? el("small", { class: "dt-soft" }, help) : null);
   }
-  function select(label, options, now, write) {
+  function select(options, now, write) {
     const node = el("select", {}, options.map(([id, text]) => el("option", { value: id, selected: id === now }, text)));
     node.addEventListener("change", () => write(node.value));
     return node;

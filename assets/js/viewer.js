@@ -5,17 +5,10 @@
   const d = window.diptych;
   const { el, fill, setText } = d;
 
-  window.diptych.viewer = function (element) {
-    const picture = el("img", { class: "dt-picture", alt: "", draggable: "false" });
-    const stage = el("div", { class: "dt-stage", tabindex: "0", role: "group", "aria-label": "Picture: + and − zoom, arrows move, 0 fits" }, picture,
-      el("p", { class: "dt-empty" }, "No picture yet. Drop one anywhere, paste it, or choose an example."));
-    const strip = el("div", { class: "dt-strip" });
-    const facts = el("div", { class: "dt-facts" });
-    const tools = el("div", { class: "dt-zoom" });
-    fill(element, stage, tools, strip, facts);
-    let shown = 0, images = [], zoom = 1, x = 0, y = 0;
-
-    function place() { picture.style.transform = `translate(${x}px, ${y}px) scale(${zoom})`; stage.classList.toggle("dt-zoomed", zoom > 1); }
+  /** Zoom and pan for a picture on a stage; `isOn` says whether there is a picture now, `onZoom` hears of every enlargement. */
+  d.zoomable = function (stage, picture, isOn, onZoom) {
+    let zoom = 1, x = 0, y = 0;
+    function place() { picture.style.transform = `translate(${x}px, ${y}px) scale(${zoom})`; stage.classList.toggle("dt-zoomed", zoom > 1); if (zoom > 1) onZoom?.(); }
     function setZoom(next, cx, cy) {
       const bounded = Math.min(Math.max(next, 1), 16);
       const box = stage.getBoundingClientRect();
@@ -25,14 +18,11 @@
       if (zoom === 1) { x = 0; y = 0; }
       place();
     }
-    const control = (label, title, action) => el("button", { class: "dt-icon", type: "button", title, "aria-label": title, onclick: action }, label);
-    fill(tools, control("−", "Zoom out", () => setZoom(zoom / 1.5)), control("+", "Zoom in", () => setZoom(zoom * 1.5)),
-      control("1:1", "Fit (0)", () => setZoom(1)), control("⤢", "Full screen (z)", fullScreen));
     function fullScreen() {
       if (document.fullscreenElement) document.exitFullscreen();
-      else if (images.length) stage.requestFullscreen?.();
+      else if (isOn()) { stage.requestFullscreen?.(); onZoom?.(); }
     }
-    stage.addEventListener("wheel", (event) => { if (!images.length) return; event.preventDefault(); setZoom(zoom * (event.deltaY < 0 ? 1.2 : 1 / 1.2), event.clientX, event.clientY); }, { passive: false });
+    stage.addEventListener("wheel", (event) => { if (!isOn()) return; event.preventDefault(); setZoom(zoom * (event.deltaY < 0 ? 1.2 : 1 / 1.2), event.clientX, event.clientY); }, { passive: false });
     stage.addEventListener("dblclick", (event) => setZoom(zoom > 1 ? 1 : 3, event.clientX, event.clientY));
     stage.addEventListener("keydown", (event) => {
       const step = { ArrowLeft: [40, 0], ArrowRight: [-40, 0], ArrowUp: [0, 40], ArrowDown: [0, -40] }[event.key];
@@ -41,16 +31,32 @@
       else if (event.key === "0") setZoom(1);
       else if (step && zoom > 1) { x += step[0]; y += step[1]; place(); } else return;
       event.preventDefault();
+      event.stopPropagation();
     });
     stage.addEventListener("pointerdown", (event) => {
-      if (zoom <= 1) return;
+      if (zoom <= 1 || event.defaultPrevented) return;
       stage.setPointerCapture(event.pointerId);
       const from = { x: event.clientX - x, y: event.clientY - y };
       const move = (e) => { x = e.clientX - from.x; y = e.clientY - from.y; place(); };
       stage.addEventListener("pointermove", move);
       stage.addEventListener("pointerup", () => stage.removeEventListener("pointermove", move), { once: true });
     });
-    d.onKey("z", "Picture in full screen", fullScreen);
+    const control = (label, title, action) => el("button", { class: "dt-icon", type: "button", title, "aria-label": title, onclick: action }, label);
+    const tools = el("div", { class: "dt-zoom" }, control("−", "Zoom out", () => setZoom(zoom / 1.5)), control("+", "Zoom in", () => setZoom(zoom * 1.5)),
+      control("1:1", "Fit (0)", () => setZoom(1)), control("⤢", "Full screen (z)", fullScreen));
+    return { tools, fullScreen, fit: () => setZoom(1) };
+  };
+
+  window.diptych.viewer = function (element) {
+    const picture = el("img", { class: "dt-picture", alt: "", draggable: "false" });
+    const stage = el("div", { class: "dt-stage", tabindex: "0", role: "group", "aria-label": "Picture: + and − zoom, arrows move, 0 fits" }, picture,
+      el("p", { class: "dt-empty" }, "No picture yet. Drop one anywhere, paste it, or choose an example."));
+    const strip = el("div", { class: "dt-strip" });
+    const facts = el("div", { class: "dt-facts" });
+    let shown = 0, images = [];
+    const { tools, fullScreen, fit } = d.zoomable(stage, picture, () => images.length > 0);
+    fill(element, stage, tools, strip, facts);
+    d.onKey("z", "Picture in full screen", () => (stage.offsetParent || document.fullscreenElement === stage ? fullScreen() : false));
 
     /* Which pictures: those being attached, else those of the newest turn that had any. */
     function current() {
@@ -73,7 +79,7 @@
       stage.classList.toggle("dt-has-picture", !!image);
       tools.hidden = !image;
       if (!image) { picture.removeAttribute("src"); fill(strip); fill(facts); return; }
-      if (picture.getAttribute("src") !== image.url) { picture.src = image.url; picture.alt = image.name; setZoom(1); }
+      if (picture.getAttribute("src") !== image.url) { picture.src = image.url; picture.alt = image.name; fit(); }
       fill(strip, images.length > 1 ? images.map((other, index) => el("button", { type: "button", class: index === shown ? "dt-on" : "",
         "aria-label": `Picture ${index + 1}: ${other.name}`, onclick: () => { shown = index; draw(); } }, el("img", { src: other.url, alt: "" }))) : []);
       const same = now.turn && d.visibleColumns().length > 1;

@@ -19,8 +19,9 @@ from datetime import datetime
 
 import numpy as np
 
+from components.compare.case import Case
 from components.compare.changed_pictures import PictureChanger
-from components.compare.scoring import Case, ScoringService, precision_of
+from components.compare.scoring import ScoringService, precision_of
 from components.core.answers import ImageRecord, TokenStep
 from components.core.divergence import Floats
 from components.core.errors import EngineNotReadyError, InputError
@@ -37,8 +38,8 @@ from components.core.reliance import (
 from components.engines.exact_scoring import ExactResult, ExactScorer, PathTokens
 from components.engines.supervisor import EngineHub
 from components.engines.transport import EngineClient
+from components.storage.answer_records import AnswerRecords
 from components.storage.images import ImageStore
-from components.storage.reliances import RelianceRepository
 
 _FLOOR_TRIES = 3
 
@@ -64,7 +65,7 @@ class EyesService:
 
     def __init__(
         self, *, scoring: ScoringService, hub: EngineHub, exact: ExactScorer, images: ImageStore,
-        changer: PictureChanger, reliances: RelianceRepository, now: Callable[[], datetime],
+        changer: PictureChanger, reliances: AnswerRecords[Reliance], now: Callable[[], datetime],
     ) -> None:  # fmt: skip
         self._scoring, self._hub, self._exact, self._images = scoring, hub, exact, images
         self._changer, self._reliances, self._now = changer, reliances, now

@@ -6,88 +6,36 @@ import asyncio
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import datetime
 
+from components.compare.case import Case, Wanted, case_of
 from components.compare.same_path import messages_of, path_of, why_not_by_ids
 from components.compare.score_tokens import exact_tokens, top_k_tokens, whole_path_tokens
 from components.core.answers import Answer, ImageRecord
 from components.core.errors import EngineError, InputError, StreamError
-from components.core.scores import Method, NoiseFloor, Score, Side, TokenScore
-from components.core.traces import StoredAnswer, Trace
-from components.engines.catalog import Catalog, CatalogEntry
+from components.core.scores import Method, NoiseFloor, Score, TokenScore
+from components.engines.catalog import Catalog
 from components.engines.exact_scoring import ExactResult, ExactScorer, PathTokens
 from components.engines.prompt_logprobs import NotOnThePathError, rows_of
 from components.engines.supervisor import EngineHub
 from components.engines.token_id_scores import stock_rows
 from components.engines.transport import EngineClient
-from components.storage.scores import ScoreRepository
+from components.storage.answer_records import AnswerRecords
 from components.storage.traces import TraceRepository
 
-PATHS = ("base", "candidate")
-METHODS = ("auto", "exact", "stock", "top_k")
 _READY_LIMIT_S = 900.0
 _FLOOR_TRIES = 3
 _FLOOR_TOKENS = 32
 _KEPT_FLOORS = 256
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What to score of a turn."""
-
-    path: Side = "base"
-    method: str = "auto"
-    candidate: str | None = None  # engine id; None = the turn's first candidate
-
-    @classmethod
-    def read(cls, options: Mapping[str, object]) -> Wanted:
-        """From the options of a call.
-
-        Raises:
-            InputError: naming the option and what it accepts.
-        """
-        path, method = str(options.get("path") or "base"), str(options.get("method") or "auto")
-        if path not in PATHS:
-            raise InputError(f"{path!r} is no path.", f"Accepted: {', '.join(PATHS)}.", field="path")
-        if method not in METHODS:
-            raise InputError(f"{method!r} is no method.", f"Accepted: {', '.join(METHODS)}.", field="method")
-        candidate = options.get("candidate")
-        return cls("base" if path == "base" else "candidate", method, str(candidate) if candidate else None)
-
-
-@dataclass(frozen=True)
-class Case:
-    """A turn's answer between two engines."""
-
-    trace: Trace
-    parents: tuple[Trace, ...]
-    stored: StoredAnswer  # whose tokens are scored
-    other: StoredAnswer | None  # the other side's own answer, where the turn has one
-    base: CatalogEntry
-    candidate: CatalogEntry
-    wanted: Wanted
-
-    @property
-    def candidates(self) -> tuple[str, ...]:
-        """Engine ids of the turn's candidates, from the left; any of them can be asked for."""
-        return tuple(a.slot.label.engine_id for a in self.trace.latest_answers if a.slot.label.role == "candidate")
-
-    @property
-    def sides(self) -> tuple[StoredAnswer, StoredAnswer] | None:
-        """Base's and candidate's own answers; None where the turn has not both."""
-        if self.other is None:
-            return None
-        return (self.stored, self.other) if self.wanted.path == "base" else (self.other, self.stored)
-
-
 class ScoringService:
     """Scores answers; one at a time, since each fills the engines."""
 
     def __init__(
-        self, *, catalog: Catalog, hub: EngineHub, traces: TraceRepository, scores: ScoreRepository,
+        self, *, catalog: Catalog, hub: EngineHub, traces: TraceRepository, scores: AnswerRecords[Score],
         exact: ExactScorer, data_url: Callable[[ImageRecord], str], now: Callable[[], datetime],
     ) -> None:  # fmt: skip
         self._catalog, self._hub, self._traces, self._scores = catalog, hub, traces, scores
@@ -102,7 +50,7 @@ class ScoringService:
             RecordNotFoundError: there is no such turn. InputError: it can't be scored so; says why.
         """
         chain = await asyncio.to_thread(self._traces.conversation, trace_id)
-        return self._case(chain, wanted)
+        return case_of(chain, wanted, self._catalog)
 
     async def score(self, case: Case) -> Score:
         """Score the answer and store the result.
@@ -150,42 +98,7 @@ class ScoringService:
         """The newest score of the very answer that would be scored now; None where there is none."""
         return await asyncio.to_thread(self._scores.newest, case.stored.slot.id, case.candidate.engine_id)
 
-    # ---- which answer, which engines --------------------------------------------------------------------------
-
-    def _case(self, chain: Sequence[Trace], wanted: Wanted) -> Case:
-        trace = chain[-1]
-        bases = [a for a in trace.latest_answers if a.slot.label.role == "base"]
-        candidates = [
-            a for a in trace.latest_answers
-            if a.slot.label.role == "candidate" and wanted.candidate in (None, a.slot.label.engine_id)
-        ]  # fmt: skip
-        mine, others = (bases, candidates) if wanted.path == "base" else (candidates, bases)
-        if not mine:
-            raise InputError(
-                f"This turn has no answer of a {wanted.path}.", f"Ask a {wanted.path} too, or score the other path.",
-                field="path",
-            )  # fmt: skip
-        stored, other = mine[0], others[0] if others else None
-        base, candidate = self._engines(trace, bases, candidates, wanted)
-        if base.pair.id != candidate.pair.id:
-            raise InputError("Base and candidate belong to different pairs.", "Their tokens can't be compared.")
-        return Case(trace, tuple(chain[:-1]), stored, other, base, candidate, wanted)
-
-    def _engines(
-        self, trace: Trace, bases: list[StoredAnswer], candidates: list[StoredAnswer], wanted: Wanted
-    ) -> tuple[CatalogEntry, CatalogEntry]:
-        of_pair = self._catalog.of_pair(trace.pair)
-        if bases:
-            base = self._catalog.find(bases[0].slot.label.engine_id)
-        else:
-            base = next(entry for entry in of_pair if entry.model.role == "base")
-        if wanted.candidate or candidates:
-            name = wanted.candidate or candidates[0].slot.label.engine_id
-            return base, self._catalog.find(name, field="candidate")
-        first = next((entry for entry in of_pair if entry.model.role == "candidate"), None)
-        if first is None:
-            raise InputError("This pair has no candidate.", field="candidate")
-        return base, first
+    # ---- which method ------------------------------------------------------------------------------------------
 
     def _method(self, case: Case) -> Method:
         reason = self._why_not_exact(case)

@@ -27,6 +27,7 @@ from components.engines.supervisor import EngineHub
 from components.engines.transport import EngineClient
 from components.engines.vocabulary import Vocabulary
 
+_HEAD_START_S = 0.003
 _HEARTBEAT_S = 1.0  # Gradio notices a closed tab at the next yield only (reliability.md 6.1)
 _READY_LIMIT_S = 900.0  # an engine that is loading when it is asked
 _TRUNCATING = (EngineDiedError, StreamTruncatedError, StreamStalledError)
@@ -70,9 +71,14 @@ class ColumnStream:
         self._changed.set()
 
     async def run(self, flush_s: Callable[[], float]) -> AsyncGenerator[Snapshot, None]:
-        """Snapshots: at once on the first token, then at most every ``flush_s()``, and a heartbeat every second."""
+        """Snapshots: one of the beginning, one at once on the first token, then at most every ``flush_s()``, and a
+        heartbeat every second.
+        """
         self._pump = asyncio.create_task(self._read())
         try:
+            # The request goes out first: telling the page takes Gradio some ms, in which the engine can work already.
+            await asyncio.sleep(_HEAD_START_S)
+            yield Snapshot(self._partial(), self._waiting)
             while not self._pump.done():
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._changed.wait(), _HEARTBEAT_S)

@@ -9,12 +9,14 @@ from typing import Any
 import gradio as gr
 
 from components.compare.eyes import EyesService
+from components.compare.repeat import RepeatService
 from components.compare.request import MAX_COLUMNS
 from components.compare.scoring import ScoringService
 from components.compare.tab_divergence import wire_divergence
 from components.compare.tab_handlers import CompareHandlers
 from components.compare.tab_layout import ColumnParts, CompareParts, build_layout
 from components.compare.tab_reading import QUIET, Reading, column_count, recent
+from components.compare.tab_repeat import wire_repeat
 from components.core.errors import AppError
 from components.engines.catalog import Catalog
 from components.profiles.schema import PairProfile
@@ -28,8 +30,8 @@ _STREAMED: dict[str, Any] = {**QUIET, "concurrency_limit": None, "preprocess": F
 
 
 def create_compare_tab(
-    *, handlers: CompareHandlers, scoring: ScoringService, eyes: EyesService, catalog: Catalog, pair: PairProfile,
-    max_file_bytes: int, example_urls: list[str | None], access: Access,
+    *, handlers: CompareHandlers, scoring: ScoringService, eyes: EyesService, repeating: RepeatService,
+    catalog: Catalog, pair: PairProfile, max_file_bytes: int, example_urls: list[str | None], access: Access,
 ) -> Refresh:  # fmt: skip
     """Build the tab inside the current Blocks context."""
     of_pair = [entry.engine_id for entry in catalog.of_pair(pair.id)]
@@ -54,6 +56,7 @@ def create_compare_tab(
     _wire_asking(parts, handlers, access)
     _wire_columns(parts, handlers, access)
     wire_divergence(parts.divergence, scoring, eyes, catalog)
+    wire_repeat(parts.repeat, repeating, access)
     return Reading(parts, handlers, access, catalog).wire()
 
 

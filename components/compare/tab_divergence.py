@@ -7,11 +7,12 @@ from typing import Any
 
 import gradio as gr
 
+from components.compare.case import Case, Wanted
 from components.compare.eyes import EyesService
 from components.compare.eyes_view import eyes_page
 from components.compare.free_run import free_run_of
 from components.compare.score_view import page_view
-from components.compare.scoring import Case, ScoringService, Wanted
+from components.compare.scoring import ScoringService
 from components.compare.tab_eyes import wire_eyes
 from components.core.errors import AppError
 from components.core.scores import Score

@@ -7,9 +7,10 @@ from typing import Any
 
 import gradio as gr
 
+from components.compare.case import Case, Wanted
 from components.compare.eyes import EyesService, read_picture
 from components.compare.eyes_view import eyes_page
-from components.compare.scoring import Case, ScoringService, Wanted
+from components.compare.scoring import ScoringService
 from components.core.errors import AppError
 from components.core.scores import Score
 

@@ -127,8 +127,6 @@ class CompareHandlers:
         turn = column["turns"][-1]
         index = next(i for i, answer in enumerate(turn["answers"]) if answer["id"] == slot.id)
         stored = next(a for a in live.trace.answers if a.slot.id == slot.id)
-        # The notices go along unchanged: a skipped output makes Gradio build the component anew at every update.
-        yield column, view_model.notices_view(live.trace, live.trouble)
 
         def flush_s() -> float:
             return flush_interval_s(self._turns.active_streams)
@@ -140,7 +138,8 @@ class CompareHandlers:
                     answers = list(turn["answers"])
                     now = stored.model_copy(update={"answer": snapshot.answer})
                     answers[index] = view_model.answer_view(live.trace, now, snapshot.waiting)
-                    # A new value each time: Gradio sends the difference to the one before.
+                    # A new value each time: Gradio sends the difference to the one before. The notices go along
+                    # unchanged: a skipped output makes Gradio build the component anew at every update.
                     final = {**column, "turns": [*column["turns"][:-1], {**turn, "answers": answers}]}
                     yield final, view_model.notices_view(live.trace, live.trouble)
         except StorageError as exc:

@@ -34,6 +34,7 @@ class CompareParts:
     notices: gr.HTML
     recent: gr.HTML
     divergence: gr.HTML
+    repeat: gr.HTML
     columns: tuple[ColumnParts, ...]
     count: gr.State
     add: gr.Button
@@ -64,6 +65,7 @@ def build_layout(
                     for position in range(MAX_COLUMNS)
                 )
             divergence = view("divergence", {"state": "none"}, events=["score", "eyes"], elem_id="dt-divergence")
+            repeat = view("repeat", {"state": "none"}, events=["look", "run", "halt"], elem_id="dt-repeat")
             with gr.Row(elem_id="dt-count"):
                 remove = gr.Button("− column", size="sm", elem_classes=["dt-quiet"])
                 add = gr.Button("+ column", size="sm", elem_classes=["dt-quiet"])
@@ -73,6 +75,7 @@ def build_layout(
         notices=notices,
         recent=recent,
         divergence=divergence,
+        repeat=repeat,
         columns=columns,
         count=gr.State(columns_now),
         add=add,

@@ -6,11 +6,12 @@ from typing import Any
 
 import gradio as gr
 
+from components.compare.case import Wanted
 from components.compare.eyes import EyesService, read_picture
 from components.compare.eyes_view import divergence_share, reliance_to_dict
 from components.compare.free_run import free_run_of
 from components.compare.score_view import score_to_dict
-from components.compare.scoring import ScoringService, Wanted
+from components.compare.scoring import ScoringService
 from components.core.errors import AppError, InputError
 from components.ui.messages import as_api_error
 

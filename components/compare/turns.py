@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import secrets
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable
@@ -29,6 +30,7 @@ from components.engines.supervisor import EngineHub, EngineStatus
 from components.storage.images import ImageStore
 from components.storage.traces import TraceRepository
 
+_ENGINES_FIRST_S = 0.25  # packing and writing a turn takes some ms of a core, which the first token needs
 _KEPT_TURNS = 512  # finished turns kept in memory for the next turn's history; the database has them all
 
 
@@ -48,6 +50,7 @@ class LiveTurn:
     parents: tuple[Trace, ...]
     entry: CatalogEntry
     persisted: asyncio.Task[None]
+    answering: asyncio.Event  # a first token has come, or a column has ended without one
     streams: dict[str, ColumnStream] = field(default_factory=dict)
     trouble: dict[str, object] | None = None  # what went wrong with keeping it, for the page
 
@@ -109,10 +112,16 @@ class TurnService:
         )
         # The database commits to disk while the engines already work: neither waits for the other, and no answer
         # is confirmed before its turn is stored (see _finish).
-        persisted = asyncio.create_task(asyncio.to_thread(self._traces.create_turn, trace))
-        live = LiveTurn(ask=ask, trace=trace, parents=parents, entry=entries[0], persisted=persisted)
+        answering = asyncio.Event()
+        persisted = asyncio.create_task(self._persist(trace, answering))
+        live = LiveTurn(ask, trace, parents, entries[0], persisted, answering)
         self._remember(live)
         return live
+
+    async def _persist(self, trace: Trace, answering: asyncio.Event) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(answering.wait(), _ENGINES_FIRST_S)
+        await asyncio.to_thread(self._traces.create_turn, trace)
 
     def _slot(self, ask: Ask, column: ColumnRequest, parents: tuple[Trace, ...], attempt: int) -> StoredAnswer:
         chosen = chosen_answers(parents, column.position, ask.history.get(column.position, ()))
@@ -183,9 +192,22 @@ class TurnService:
             columns=(), parent_id=trace.parent_id, history=history,
         )  # fmt: skip
         done = asyncio.create_task(asyncio.sleep(0))
-        live = LiveTurn(ask, trace, tuple(chain[:-1]), self._catalog.entries()[0], done)
+        live = LiveTurn(ask, trace, tuple(chain[:-1]), self._catalog.entries()[0], done, asyncio.Event())
         self._remember(live)
         return live
+
+    async def requests_of(self, trace_id: str) -> tuple[Trace, tuple[tuple[AnswerSlot, ChatRequest], ...]]:
+        """A turn, and for each column's newest answer its place and the request it came from, to be asked again.
+
+        Raises:
+            RecordNotFoundError: there is no such turn. InputError: it is still being answered.
+        """
+        live = self._live.get(trace_id) or await self._revive(trace_id)
+        if any(stored.answer.outcome is Outcome.STREAMING for stored in live.trace.latest_answers):
+            raise InputError("This turn is still being answered.", "Wait for its end, or stop it.", field="trace_id")
+        slots = [stored.slot for stored in live.trace.latest_answers]
+        requests = await asyncio.to_thread(lambda: [self._chat_request(live, slot) for slot in slots])
+        return live.trace, tuple(zip(slots, requests, strict=True))
 
     # ---- streaming ----------------------------------------------------------------------------------------------
 
@@ -203,8 +225,11 @@ class TurnService:
         try:
             async with aclosing(stream.run(flush_s)) as snapshots:
                 async for snapshot in snapshots:
+                    if snapshot.answer.text:
+                        live.answering.set()
                     yield snapshot
         finally:
+            live.answering.set()
             self.active_streams -= 1
             saver.cancel()
             await asyncio.shield(self._finish(live, slot, stream))
@@ -213,6 +238,9 @@ class TurnService:
     def _request(self, live: LiveTurn, slot: AnswerSlot) -> ChatRequest | TokensRequest:
         if slot.continued is not None:
             return self._continuation(live, slot, slot.continued)
+        return self._chat_request(live, slot)
+
+    def _chat_request(self, live: LiveTurn, slot: AnswerSlot) -> ChatRequest:
         chosen = chosen_answers(live.parents, slot.position, slot.history)
         return ChatRequest(
             messages=messages_for(live.ask, live.parents, chosen, self.data_url),

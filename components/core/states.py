@@ -1,4 +1,4 @@
-"""States of engines, jobs, sight and answers; which may follow which. Words: supervisord's, Kubernetes', Ray's."""
+"""States of engines, jobs, sight, answers and repeats, and which may follow which: the words of supervisord and Ray."""
 
 from __future__ import annotations
 
@@ -72,3 +72,13 @@ class Outcome(StrEnum):
     STOPPED = "stopped"  # a person stopped it, or closed the page
     TRUNCATED = "truncated"  # it ended without a finish reason; the partial text is kept
     FAILED = "failed"  # an error; whatever text came is kept
+
+
+class RepeatState(StrEnum):
+    """How the repeating of a turn stands. Whatever it is, the samples that ended are kept and counted."""
+
+    RUNNING = "running"  # samples are being asked for
+    FINISHED = "finished"  # every sample of every column was asked for and has ended
+    INCOMPLETE = "incomplete"  # an engine gave out, so its column has fewer samples
+    STOPPED = "stopped"  # a person stopped it, or closed the page
+    INTERRUPTED = "interrupted"  # the app ended meanwhile

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -64,6 +65,24 @@ def share(flags: ArrayLike) -> Figure:
     value = float(numbers.mean())
     enough = len(numbers) >= _FEWEST_FOR_ERROR
     return Figure(value, math.sqrt(value * (1 - value) / (len(numbers) - 1)) if enough else None)
+
+
+def wilson(share_of_trials: float, trials: int, *, confidence: float = 0.95) -> Interval:
+    """A share of independent trials with Wilson's score interval, which stays within 0..1 and has a width at 0 and 1.
+
+    Source: Wilson 1927; Newcombe 1998, method 3 (without continuity correction).
+
+    Raises:
+        InputError: no trial, or a share outside 0..1.
+    """
+    if trials < 1 or not 0.0 <= share_of_trials <= 1.0:
+        raise InputError("A share needs at least one trial and lies within 0..1.", field="share_of_trials")
+    z2 = NormalDist().inv_cdf((1 + confidence) / 2) ** 2
+    middle = share_of_trials + z2 / (2 * trials)
+    spread = math.sqrt(z2 * (share_of_trials * (1 - share_of_trials) / trials + z2 / (4 * trials**2)))
+    low, high = (middle - spread) / (1 + z2 / trials), (middle + spread) / (1 + z2 / trials)
+    # Rounding must not push a bound past what was seen: at 0 of n the lower bound is 0.
+    return Interval(share_of_trials, max(0.0, min(low, share_of_trials)), min(1.0, max(high, share_of_trials)))
 
 
 def percentile(values: ArrayLike, percent: float) -> float:

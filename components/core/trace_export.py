@@ -42,7 +42,7 @@ def trace_to_dict(trace: Trace) -> dict[str, Any]:
         "app_version": trace.app_version,
         "schema_version": trace.schema_version,
     }
-    return {key: _json_value(value) for key, value in document.items()}
+    return {key: json_value(value) for key, value in document.items()}
 
 
 def traces_to_dict(traces: Sequence[Trace]) -> dict[str, Any]:
@@ -62,16 +62,16 @@ def traces_to_markdown(traces: Sequence[Trace]) -> str:
 def trace_to_markdown(trace: Trace) -> str:
     """One turn as a person would paste it into an issue."""
     moment = trace.created_at.strftime("%Y-%m-%d %H:%M UTC")
-    parts = [f"## Diptych comparison: {_inline(trace.pair)}", f"{moment} · trace {_code(trace.id)}"]
-    parts += [f"> **{alarm.severity}**: {_inline(alarm.message)}" for alarm in trace.alarms]
+    parts = [f"## Diptych comparison: {inline(trace.pair)}", f"{moment} · trace {_code(trace.id)}"]
+    parts += [f"> **{alarm.severity}**: {inline(alarm.message)}" for alarm in trace.alarms]
     if trace.system:
-        parts += ["### System prompt", _fenced(trace.system)]
-    parts += ["### Prompt", _fenced(trace.prompt)]
+        parts += ["### System prompt", fenced(trace.system)]
+    parts += ["### Prompt", fenced(trace.prompt)]
     if trace.images:
         parts += ["\n".join(_image_line(image) for image in trace.images)]
     for stored in trace.answers:
         parts += _column_section(stored)
-    parts += [f"Made with Diptych {_inline(trace.app_version)}. Times are of one run; they vary from run to run."]
+    parts += [f"Made with Diptych {inline(trace.app_version)}. Times are of one run; they vary from run to run."]
     return "\n\n".join(parts) + "\n"
 
 
@@ -130,29 +130,29 @@ def _timing(timing: Timing) -> dict[str, Any]:
     return timing.model_dump(mode="json", include={"ttft_ms", "tpot_ms", "e2el_ms", "output_tokens_per_s"})
 
 
-def _json_value(value: Any) -> Any:
+def json_value(value: Any) -> Any:
     """Without NaN and infinities, which are no JSON, and without half surrogates, which are no UTF-8."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, str):
         return value if value.isascii() else _HALF_SURROGATE.sub(lambda match: _shown(match[0]), value)
     if isinstance(value, dict):
-        return {_json_value(key): _json_value(item) for key, item in value.items()}
+        return {json_value(key): json_value(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_json_value(item) for item in value]
+        return [json_value(item) for item in value]
     return value
 
 
 def _column_section(stored: StoredAnswer) -> list[str]:
     slot, answer = stored.slot, stored.answer
     retry = f", attempt {slot.attempt}" if slot.attempt > 1 else ""
-    parts = [f"### {slot.label.role.capitalize()}: {_inline(slot.label.model)}{retry}", _label_line(stored)]
+    parts = [f"### {slot.label.role.capitalize()}: {inline(slot.label.model)}{retry}", _label_line(stored)]
     parts += [_given_line(slot.continued)] if slot.continued else []
-    parts += [_fenced(answer.text)] if answer.text else ["(no text)"]
-    parts += [_fenced(f"{call.name}({call.arguments})") for call in answer.tool_calls]
+    parts += [fenced(answer.text)] if answer.text else ["(no text)"]
+    parts += [fenced(f"{call.name}({call.arguments})") for call in answer.tool_calls]
     if answer.error is not None:
         parts.append(
-            f"> **{answer.outcome.value}**: {_inline(answer.error.message)} {_inline(answer.error.hint)}".strip()
+            f"> **{answer.outcome.value}**: {inline(answer.error.message)} {inline(answer.error.hint)}".strip()
         )
     return [*parts, _speed_line(answer), _settings_line(stored)]
 
@@ -173,7 +173,7 @@ def _label_line(stored: StoredAnswer) -> str:
     facts += [f"context {label.max_model_len} tokens"] if label.max_model_len else []
     facts += [f"sight: {label.sight.value}"]
     facts += ["emulated kernels"] if label.emulated else []
-    return " · ".join(_inline(fact) for fact in facts)
+    return " · ".join(inline(fact) for fact in facts)
 
 
 def _speed_line(answer: Answer) -> str:
@@ -187,7 +187,7 @@ def _speed_line(answer: Answer) -> str:
         ("output {:.0f} tokens", usage.output_tokens),
     ]
     known = [form.format(value) for form, value in facts if value is not None and math.isfinite(value)]
-    ending = f"finish reason: {_inline(answer.finish_reason)}" if answer.finish_reason else answer.outcome.value
+    ending = f"finish reason: {inline(answer.finish_reason)}" if answer.finish_reason else answer.outcome.value
     return " · ".join([*known, ending])
 
 
@@ -200,11 +200,11 @@ def _settings_line(stored: StoredAnswer) -> str:
 
 
 def _image_line(image: ImageRecord) -> str:
-    notes = f" ({_inline('; '.join(image.notes))})" if image.notes else ""
-    return f"- {_inline(image.name)}, {image.width} × {image.height}, sha256 {_code(image.sha256)}{notes}"
+    notes = f" ({inline('; '.join(image.notes))})" if image.notes else ""
+    return f"- {inline(image.name)}, {image.width} × {image.height}, sha256 {_code(image.sha256)}{notes}"
 
 
-def _fenced(text: str) -> str:
+def fenced(text: str) -> str:
     """A code block that its content can't end: its fence is longer than any run of backticks inside."""
     shown = _visible(text.replace("\r\n", "\n"), keep="\n\t")
     fence = "`" * max(3, 1 + _longest_run(shown))
@@ -217,7 +217,7 @@ def _code(text: str) -> str:
     return f"{ticks} {shown} {ticks}" if "`" in shown or not shown.strip() else f"{ticks}{shown}{ticks}"
 
 
-def _inline(text: str) -> str:
+def inline(text: str) -> str:
     """Text as part of a line: nothing in it is markup, a link, a mention or a line break."""
     return _MARKUP.sub(r"\\\1", _visible(text))
 

@@ -201,8 +201,14 @@ async def prefill(client: EngineClient, path: PathTokens, job: dict[str, Any] | 
         body["content_parts"] = [{"type": "image_url", "url": url} for url in path.images]
     if path.salt:
         body["cache_salt"] = path.salt
-    async with asyncio.timeout(_LIMIT_S):
-        told = await post_json(client, "/inference/v1/generate", body)
+    try:
+        async with asyncio.timeout(_LIMIT_S):
+            told = await post_json(client, "/inference/v1/generate", body)
+    except TimeoutError as exc:
+        raise EngineFailureError(
+            f"{client.served_model} did not score the answer within {_LIMIT_S / 60:.0f} minutes.",
+            "It may hang or be very busy: look at the Models tab, then score again.",
+        ) from exc
     placeholders = told.get("mm_placeholders") or {}
     check_prompt(client, path, body["token_ids"], told.get("prompt_token_ids") or (), placeholders)
 

@@ -36,6 +36,15 @@ def oom_kills(cgroups: Path = _CGROUPS) -> int:
     return 0
 
 
+def count_gpus() -> int:
+    """How many NVIDIA GPUs the driver tells of; 0 without a driver. The same question as the Makefile's."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return 0
+    listed = subprocess.run([program, "-L"], capture_output=True, text=True, timeout=30, check=False)
+    return sum(line.startswith("GPU ") for line in listed.stdout.splitlines()) if listed.returncode == 0 else 0
+
+
 def gpu_memory_bytes() -> tuple[int, ...]:
     """Memory of each NVIDIA GPU, by index, as its driver tells; empty without a driver."""
     program = shutil.which("nvidia-smi")

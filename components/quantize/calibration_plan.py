@@ -26,8 +26,8 @@ from components.storage.atomic_write import make_private_folder
 Export = Callable[[tuple[str, ...], Path], None]  # writes rows.jsonl and pictures of these traces into a folder
 
 # The embedded models are so small that the cards' amounts would only cost time.
-SMALL = {"samples": 64, "max_seq_length": 512, "min_tokens_per_chunk": 512}
-SMALL_ITERATIONS = 200
+SMALL = {"samples": 64, "max_seq_length": 256, "min_tokens_per_chunk": 256}
+SMALL_ITERATIONS = 100
 
 
 @dataclass(frozen=True)

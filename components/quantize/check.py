@@ -117,6 +117,7 @@ async def check(
                 kl, floor, tokens = await _compare(original, quantized, prompts, ExactScorer(exchange), say)
         except AppError as exc:
             # The result is sound by itself; a base that does not fit beside it is no fault of it.
+            sys.stderr.write(f"no comparison with the base: {exc} {exc.detail}\n")
             return _report(sight, prompts[0], answer, len(prompts), missing=str(exc))
     return _report(sight, prompts[0], answer, len(prompts), kl=kl, floor=floor, tokens=tokens)
 

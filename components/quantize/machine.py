@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import time
 from functools import cache
 from typing import Literal
 
 import numpy as np
 
+from components.engines.memory import count_gpus
+
 _SIDE = 768
 
 
 def this_device() -> Literal["cpu", "cuda"]:
     """What vLLM would run on."""
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return "cpu"
-    listed = subprocess.run([program, "-L"], capture_output=True, text=True, timeout=30, check=False)
-    return "cuda" if listed.returncode == 0 and "GPU " in listed.stdout else "cpu"
+    return "cuda" if count_gpus() else "cpu"
 
 
 @cache

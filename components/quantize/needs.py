@@ -14,7 +14,7 @@ _ENGINE_BYTES = int(1.2 * _GIB)  # as engines/specs.py books it, beside weights 
 _FLOAT32 = 4
 _WINDOW = 3  # copies of the largest layer while it is worked on
 # Seconds that don't depend on the model: the tool's start, two servers' starts and their questions, on two cores.
-_TOOL_START_S, _CHECK_S = 12.0, 75.0
+_TOOL_START_S, CHECK_S = 12.0, 75.0
 _BYTES_PER_S = 200e6  # read, round and write again
 # Share of a plain matrix product's speed that the tools reach on a CPU; from the embedded model's measured times.
 _EFFICIENCY = 0.15
@@ -86,4 +86,4 @@ def seconds_of(work: Work, flops_per_s: float) -> float:
     elif recipe.reads_data:
         operations = 4.0 * weights * work.tokens + 2.0 * work.tokens * sum(one.columns**2 for one in linears)
     moved = (shape.size_bytes + size_after_bytes(shape, recipe)) / _BYTES_PER_S
-    return _TOOL_START_S + _CHECK_S + moved + operations / (flops_per_s * _EFFICIENCY)
+    return _TOOL_START_S + CHECK_S + moved + operations / (flops_per_s * _EFFICIENCY)

@@ -28,6 +28,7 @@ from components.profiles.recipe import RecipeProfile
 from components.profiles.schema import HardwareProfile
 from components.profiles.strict_yaml import parse
 from components.quantize.calibration_plan import CalibrationPlan, Export, plan_calibration, with_defaults_for
+from components.quantize.dry_run import measured_seconds
 from components.quantize.environment import ToolEnvironment, environments_root
 from components.quantize.folders import tensors_of
 from components.quantize.job import tool_spec
@@ -151,6 +152,21 @@ class QuantizeService:
             preflight=findings,
             not_yet_run_here=recipe.needs_gpu and device == "cpu",
         )
+
+    def measure(self, spec: Mapping[str, Any]) -> Plan:
+        """The plan, its time from a dry run of the real tool on the model's first layer; some ten seconds.
+
+        Raises:
+            InputError: see ``plan``; or the model's files or the tool are not here yet. JobError: the tool failed.
+        """
+        plan, job = self.prepare(spec)
+        wish = self._wish(spec)
+        if wish.target.files is None or wish.shape is None:
+            raise InputError("The model's files are not here yet; nothing can be measured.", field="model")
+        environment = ToolEnvironment(self._environments, wish.recipe.tool)
+        seconds = measured_seconds(job, wish.target.files, wish.shape.layers, environment)
+        basis = "From a dry run of the tool on the first layer, and two servers' starts for the check."
+        return plan.model_copy(update={"time_estimate_s": round(seconds), "time_basis": basis})
 
     def preview(self, spec: Mapping[str, Any]) -> dict[str, Any] | None:
         """The calibration set: counts, lengths, what was dropped and why, decoded samples. None = it can't be read yet.

@@ -117,8 +117,9 @@ def tool_name(name: str) -> str:
 
 
 def quantized_linears(shape: ModelShape, recipe: RecipeProfile) -> tuple[Linear, ...]:
-    """The matrices that a recipe quantizes: all but its ignore list; AutoRound's are the decoder's."""
-    kept = [one for one in shape.linears if not any(_matches(pattern, one.name) for pattern in recipe.ignore)]
+    """The matrices that a recipe quantizes: its targets but its ignore list; AutoRound's are the decoder's."""
+    kept = [one for one in shape.linears if any(_matches(pattern, one.name) for pattern in recipe.targets)]
+    kept = [one for one in kept if not any(_matches(pattern, one.name) for pattern in recipe.ignore)]
     if recipe.method == "autoround":
         kept = [one for one in kept if "layers." in one.name and "vision" not in one.name]
     return tuple(kept)

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from components.core.errors import DiskFullError, JobError
+from components.core.errors import JobError
 from components.jobs.records import JobEvent
 
 _PASSED = frozenset(
@@ -34,7 +34,6 @@ def run_tool(
 
     Raises:
         JobError: the script failed; its reason when it knows one, else where to look.
-        DiskFullError: there was no space left.
     """
     ended: dict[str, Any] = {}
     with subprocess.Popen(
@@ -52,7 +51,7 @@ def run_tool(
             raise
     if "result" in ended and process.returncode == 0:
         return dict(ended["result"])
-    raise _failure(ended, process.returncode, cwd)
+    raise _failure(ended, process.returncode)
 
 
 def _parse(line: bytes) -> dict[str, Any]:
@@ -63,12 +62,9 @@ def _parse(line: bytes) -> dict[str, Any]:
     return told if isinstance(told, dict) else {}
 
 
-def _failure(ended: Mapping[str, Any], code: int, folder: Path) -> JobError | DiskFullError:
+def _failure(ended: Mapping[str, Any], code: int) -> JobError:
     if ended.get("failure"):
         return JobError(str(ended["failure"]), field=ended.get("field"))
-    stat = os.statvfs(folder)
-    if stat.f_bavail * stat.f_frsize < 16 * 2**20:
-        return DiskFullError("The disk is full: the tool could not write its output.", "Free some space, then retry.")
     if code == -9:
         return JobError(
             "The tool was killed (SIGKILL), most likely for want of memory.",

@@ -9,10 +9,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, CheckConstraint, ForeignKey, MetaData, String, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, CheckConstraint, Double, ForeignKey, MetaData, String, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from components.core.states import JobState, Outcome
+from components.core.states import JobState, Outcome, RepeatState
 from components.storage.column_types import ExactText, UtcDateTime
 
 _NAMES = {
@@ -23,6 +23,7 @@ _NAMES = {
     "pk": "pk_%(table_name)s",
 }
 _OUTCOMES = ", ".join(f"'{outcome.value}'" for outcome in Outcome)
+_REPEAT_STATES = ", ".join(f"'{state.value}'" for state in RepeatState)
 _JOB_STATES = ", ".join(f"'{state.value}'" for state in JobState)
 
 
@@ -123,6 +124,39 @@ class RelianceRow(Base):
     candidate_engine: Mapped[str] = mapped_column(ExactText)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     document_sha256: Mapped[str] = mapped_column(String(64))
+
+
+class RepeatRow(Base):
+    """A turn's question asked several times. ``columns`` says of each column on what it ran and why it ended early."""
+
+    __tablename__ = "repeats"
+    __table_args__ = (CheckConstraint(f"state IN ({_REPEAT_STATES})", name="state"),)
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    turn_id: Mapped[str] = mapped_column(ForeignKey("turns.id"), index=True)
+    state: Mapped[str] = mapped_column(String(16))
+    count: Mapped[int]
+    first_seed: Mapped[int] = mapped_column(BigInteger)
+    columns: Mapped[list[Any]] = mapped_column(JSON)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class RepeatSampleRow(Base):
+    """One sample that ended. Rows are only ever added, so a killed app loses none that had ended."""
+
+    __tablename__ = "repeat_samples"
+
+    repeat_id: Mapped[str] = mapped_column(ForeignKey("repeats.id"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    seed: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    text: Mapped[str] = mapped_column(ExactText)
+    tool_calls: Mapped[list[Any]] = mapped_column(JSON)
+    outcome: Mapped[str] = mapped_column(String(16))
+    finish_reason: Mapped[str | None] = mapped_column(ExactText)
+    error: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    output_tokens: Mapped[int | None]
+    e2el_ms: Mapped[float | None] = mapped_column(Double)
 
 
 class CanonicalImageRow(Base):

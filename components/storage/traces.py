@@ -20,6 +20,7 @@ from components.core.states import Outcome
 from components.core.traces import Alarm, AnswerSlot, StoredAnswer, Trace, TraceSummary
 from components.storage.blobs import BlobStore
 from components.storage.database import Database
+from components.storage.review_tables import ReviewItemRow
 from components.storage.steps import STEPS_SUFFIX, Steps, pack_steps, unpack_steps
 from components.storage.tables import AnswerRow, TurnImageRow, TurnRow
 from components.storage.trace_rows import (
@@ -154,10 +155,14 @@ class TraceRepository:
         return self._assemble(*self._database.read(chain))
 
     def recent(self, limit: int = 50, query: str = "") -> list[TraceSummary]:
-        """The newest turns first; with ``query``, those whose prompt or an answer holds it, whatever its case."""
+        """The newest turns first; with ``query``, those whose prompt or an answer holds it, whatever its case.
+
+        Turns of review batches are left out: there may be thousands, and a sealed answer must not be one click away.
+        """
 
         def search(session: Session) -> list[TraceSummary]:
-            wanted = select(TurnRow).order_by(TurnRow.seq.desc()).limit(max(1, min(limit, MAX_RECENT)))
+            reviewed = select(ReviewItemRow.seq).where(ReviewItemRow.trace_id == TurnRow.id).exists()
+            wanted = select(TurnRow).where(~reviewed).order_by(TurnRow.seq.desc()).limit(max(1, min(limit, MAX_RECENT)))
             if query:
                 in_answer = select(AnswerRow.turn_id).where(_holds(AnswerRow.text, query))
                 wanted = wanted.where(or_(_holds(TurnRow.prompt, query), TurnRow.id.in_(in_answer)))

@@ -166,8 +166,7 @@ class ComparePage:
             field = own.get_by_label(label.replace("_", " "))
             expect(field).to_be_visible()
             self._wait_mounted()
-            field.fill(value)
-            field.blur()
+            self.type_in(field, value)
         self.page.wait_for_timeout(500)
 
     def open_settings(self) -> Locator:
@@ -177,6 +176,12 @@ class ComparePage:
             expect(settings.get_by_label("Top-p").first).to_be_visible()
             self._wait_mounted()
         return settings
+
+    def type_in(self, field: Locator, text: str) -> None:
+        """Key by key, as a person does: Gradio misses a change of a field that it has not yet mounted, not the next."""
+        field.fill("")
+        field.press_sequentially(text, delay=30)
+        field.blur()
 
     def _wait_mounted(self) -> None:
         # Gradio mounts fields when they are first shown; on a busy machine what is typed at once gets lost.

@@ -17,12 +17,17 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 
 from components.storage.blobs import BlobStore
 from components.storage.database import Database, sqlite_url
+from components.storage.images import ImageStore
+from components.storage.reviews import ReviewRepository
 from components.storage.traces import TraceRepository
 from scripts.get_browser import find_browser
 from tests.browser.compare_page import ComparePage
 from tests.browser.scripted import ScriptedEngines, hostile_traces
-from tests.running_app import EMBEDDED, RunningApp, copy_of_app, new_state_dir
+from tests.data.reviews import batch, items
+from tests.running_app import EMBEDDED, ROOT, RunningApp, copy_of_app, new_state_dir
 
+SAMPLE = ROOT / "assets" / "samples" / "four-shapes.png"
+REVIEW_ITEMS = 40
 PATIENCE_MS = 30_000  # the page shares two cores with two engines
 
 PAIR = os.environ.get("DIPTYCH_BROWSER_PAIR", "embedded")
@@ -71,6 +76,7 @@ def app(browser: Browser, scripted: ScriptedEngines) -> Iterator[RunningApp]:
         pytest.skip("the embedded pair is not built (assets/embedded); see scripts/embedded")
     copy, state = new_state_dir(), new_state_dir()
     store_hostile_traces(state)
+    store_review_batch(state)
     root = copy_of_app(copy, {"scripted": scripted.profile()})
     app = RunningApp(state, "--pair", PAIR, root=root).start()
     try:
@@ -87,6 +93,20 @@ def store_hostile_traces(state: Path) -> None:
     traces = TraceRepository(database, BlobStore(state / "blobs"))
     for trace in hostile_traces():
         traces.create_turn(trace)
+    database.close()
+
+
+def store_review_batch(state: Path) -> None:
+    """Items to judge without any engine; their texts say which side wrote them."""
+    database = Database(sqlite_url(state / "diptych.db"))
+    database.open()
+    images = ImageStore(BlobStore(state / "blobs"), database=database)
+    picture = images.ingest(SAMPLE, "four-shapes.png")
+    shown = [
+        found.model_copy(update={"question": found.question.model_copy(update={"images": (picture,)})})
+        for found in items(REVIEW_ITEMS)
+    ]
+    ReviewRepository(database).add_answered(batch(), shown)
     database.close()
 
 

@@ -91,6 +91,18 @@ def test_both_paths_and_all_modes(compare: ComparePage) -> None:
     expect(card(compare).locator("header")).to_have_count(0)
 
 
+@needs_embedded
+def test_a_later_turn_is_scored_with_the_picture_of_the_turn_before(compare: ComparePage) -> None:
+    compare.attach(ROOT / "assets" / "samples" / "four-shapes.png")
+    compare.ask("Describe the picture.")
+    expect(card(compare).locator(".dt-tok").first).to_be_visible()
+    compare.ask("How many shapes are there?")
+    written = re.search(r"(\d+) out", compare.stats(0))
+    assert written is not None
+    expect(card(compare).locator(".dt-tok")).to_have_count(int(written[1]))
+    expect(card(compare)).to_contain_text("exact, full vocabulary")
+
+
 def selected(compare: ComparePage) -> int:
     """Index of the token that is inspected."""
     return int(card(compare).locator(".dt-tok.dt-at").get_attribute("data-i") or -1)

@@ -247,10 +247,9 @@ def test_an_edit_can_be_cancelled(compare: ComparePage) -> None:
 def test_the_system_prompt_and_stop_strings_reach_the_engine(compare: ComparePage, scripted: Any) -> None:
     compare.choose_scripted()
     settings = compare.open_settings()
-    settings.get_by_label("System prompt").fill("Be brief.")
-    settings.get_by_label("Stop strings").fill("END")
-    settings.get_by_label("Seed").fill("7")
-    settings.get_by_label("Seed").blur()
+    compare.type_in(settings.get_by_label("System prompt"), "Be brief.")
+    compare.type_in(settings.get_by_label("Stop strings"), "END")
+    compare.type_in(settings.get_by_label("Seed"), "7")
     compare.ask("Count up.")
     body = [hit["body"] for hit in scripted.base.hits if hit["path"].endswith("chat/completions")][-1]
     assert body["messages"][0] == {"role": "system", "content": "Be brief."}
@@ -265,7 +264,7 @@ def test_real_engines_are_stopped_in_mid_answer(compare: ComparePage) -> None:
         compare.set_own(position, Temperature="2", Max_tokens="1800")
     for seed in range(8):
         for position in (0, 1):
-            compare.column(position).locator(".dt-own").get_by_label("Seed").fill(str(seed))
+            compare.type_in(compare.column(position).locator(".dt-own").get_by_label("Seed"), str(seed))
         turns = compare.turns(0).count()
         compare.send(NOISE)
         expect(compare.turns(0)).to_have_count(turns + 1)

@@ -23,8 +23,8 @@ def quantize(compare: ComparePage) -> ComparePage:
 
 
 def choose(quantize: ComparePage, recipe: str, model: str = "embedded/base") -> None:
-    quantize.page.get_by_label("Model").select_option(model)
-    quantize.page.get_by_label("Recipe").select_option(recipe)
+    quantize.page.get_by_label("Model", exact=True).select_option(model)
+    quantize.page.get_by_label("Recipe", exact=True).select_option(recipe)
 
 
 def check(quantize: ComparePage) -> Locator:
@@ -62,14 +62,14 @@ def test_the_form_survives_a_reload(quantize: ComparePage) -> None:
     quantize.page.get_by_label("Samples").fill("12")
     quantize.reload()
     quantize.page.get_by_role("tab", name="Quantize").click()
-    expect(quantize.page.get_by_label("Model")).to_have_value("smollm2-135m/base")
-    expect(quantize.page.get_by_label("Recipe")).to_have_value("w8a8-gptq")
+    expect(quantize.page.get_by_label("Model", exact=True)).to_have_value("smollm2-135m/base")
+    expect(quantize.page.get_by_label("Recipe", exact=True)).to_have_value("w8a8-gptq")
     quantize.page.get_by_text("Change the recipe").click()
     expect(quantize.page.get_by_label("Samples")).to_have_value("12")
 
 
 def test_another_model_is_named_by_hand_and_refused_by_field(quantize: ComparePage) -> None:
-    quantize.page.get_by_label("Model").select_option("other")
+    quantize.page.get_by_label("Model", exact=True).select_option("other")
     quantize.page.get_by_label("Repository or folder").fill("owner/$(touch x)")
     expect(check(quantize).get_by_role("alert")).to_contain_text("model")
 
@@ -90,9 +90,9 @@ def test_the_tab_fits_and_every_control_has_a_name(browser: Browser, app: Runnin
 
 def test_the_form_is_filled_by_keyboard(quantize: ComparePage) -> None:
     page = quantize.page
-    page.get_by_label("Model").focus()
+    page.get_by_label("Model", exact=True).focus()
     page.keyboard.press("Tab")
-    expect(page.get_by_label("Recipe")).to_be_focused()
+    expect(page.get_by_label("Recipe", exact=True)).to_be_focused()
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     expect(page.get_by_label("Seed")).to_be_visible()
@@ -101,9 +101,29 @@ def test_the_form_is_filled_by_keyboard(quantize: ComparePage) -> None:
     page.keyboard.press("Escape")
 
 
+def test_a_conversation_becomes_calibration_data(compare: ComparePage) -> None:
+    page = compare.page
+    compare.choose_scripted()
+    page.get_by_role("button", name="Describe the picture.").click()
+    expect(compare.thumbs).to_have_count(1)
+    compare.ask("Describe the picture.")
+    page.get_by_role("button", name="Re-quantize with these").click()
+    expect(page.get_by_role("heading", name="New job")).to_be_visible()
+    expect(page.get_by_label("Calibration data")).to_have_value("traces")
+    choose(compare, "w4a16-gptq")
+    plan = check(compare)
+    expect(plan).to_contain_text("Differs from the recipe")
+    expect(plan).to_contain_text("calibration.sources")
+    plan.get_by_role("button", name="Look at the calibration data").click()
+    expect(page.get_by_role("dialog", name="Calibration data")).to_contain_text("Describe the picture.")
+    page.keyboard.press("Escape")
+
+
 def test_a_job_from_the_page_to_an_answer_in_a_new_column(quantize: ComparePage) -> None:
     page = quantize.page
     choose(quantize, "w4a16-gptq")
+    page.get_by_text("Change the recipe").click()
+    page.get_by_label("Samples").fill("16")
     check(quantize).get_by_role("button", name="Start").click()
     job = page.locator(".dt-job").first
     expect(job).to_contain_text("W4A16 (GPTQ)")
@@ -117,7 +137,7 @@ def test_a_job_from_the_page_to_an_answer_in_a_new_column(quantize: ComparePage)
     expect(log.locator(".dt-log")).not_to_have_text("")
     log.get_by_label("Search the log").fill("nothing holds these words")
     expect(log).to_contain_text("No line holds that.")
-    page.keyboard.press("Escape")
+    log.get_by_role("button", name="Close").click()
     expect(job).to_have_attribute("data-state", "SUCCEEDED", timeout=JOB_LIMIT_MS)
     for words in ("Bits per weight", "Mean KL from the base", "noise floor", "It answered"):
         expect(job).to_contain_text(words)
@@ -143,7 +163,7 @@ def test_a_job_is_cancelled_and_duplicated(quantize: ComparePage) -> None:
     expect(stopped).to_contain_text("Cancelled.", timeout=15_000)
     choose(quantize, "w4a16-gptq")
     stopped.get_by_role("button", name="Duplicate").click()
-    expect(page.get_by_label("Recipe")).to_have_value("w8a8-gptq")
+    expect(page.get_by_label("Recipe", exact=True)).to_have_value("w8a8-gptq")
     stopped.get_by_role("button", name="Retry").click()
     again = page.locator(".dt-job").first
     expect(again).to_contain_text("attempt 2", timeout=60_000)

@@ -316,3 +316,53 @@ def test_bad_choices_of_a_token_name_the_field(client: Client, options: dict[str
     trace = compare(client, "What can you answer questions about?")
     with pytest.raises(ClientError, match=words):
         client.predict(trace["id"], options, api_name="/continue")
+
+
+def repeat(client: Client, trace_id: str, **options: Any) -> dict[str, Any]:
+    result: dict[str, Any] = client.predict(trace_id, options, api_name="/repeat")
+    return result
+
+
+def test_a_turn_is_repeated_and_the_coarse_model_flips(app: RunningApp, client: Client) -> None:
+    """Base against coarse at temperature 1, and both at 0, where every sample is the turn's own answer."""
+    trace = compare(client, "Describe the picture.", SAMPLES / "four-shapes.png", columns=[BASE, "embedded/coarse"])
+    assert [column["answer"]["outcome"] for column in trace["columns"]] == ["finished", "finished"]
+    greedy = repeat(client, trace["id"], n=4)
+    for column, asked in zip(greedy["columns"], trace["columns"], strict=True):
+        # With the same picture, system prompt and parameters there is but one answer, save for rounding.
+        assert column["distinct"][0]["text"].split() == asked["answer"]["text"].split()
+        assert column["answers"] == 4 and column["self_consistency"] >= 0.75
+    assert any("At temperature 0" in note for note in greedy["notes"])
+    warm = repeat(client, trace["id"], n=16, temperature=1.0, seed=7)
+    assert warm["state"] == "finished"
+    for column in warm["columns"]:
+        assert column["answers"] == 16 and column["failures"] == 0
+        assert [sample["seed"] for sample in column["samples"]] == list(range(7, 23))
+        assert sum(group["count"] for group in column["distinct"]) == 16
+        assert column["sampling"]["temperature"] == 1.0
+    (flips,) = warm["flips"]
+    assert (flips["candidate"], flips["pairs"]) == ("embedded/coarse", 16)
+    assert flips["flip_rate"]["low"] <= flips["flip_rate"]["value"] <= flips["flip_rate"]["high"]
+    own = warm["base_self_disagreement"]
+    print(f"flips {flips['flip_rate']}, the base's own {own}: {flips['verdict']}")
+    assert flips["flipped"] >= 1, "the coarse one describes it otherwise"
+    again = repeat(client, trace["id"], n=16, temperature=1.0, seed=7)["columns"][0]["samples"]
+    same = sum(a["text"] == b["text"] for a, b in zip(again, warm["columns"][0]["samples"], strict=True))
+    print(f"{same} of 16 samples of the base came back the same with the same seed")
+    assert same >= 12, "a seed fixes a sample, save for rounding in another batch"
+    stored = httpx.get(f"{app.url}traces/{trace['id']}.json").json()["traces"][0]["repeats"]
+    assert stored[:2] == [greedy, warm]
+    assert "Repeats of turn" in httpx.get(f"{app.url}traces/{trace['id']}.md").text
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"n": 1}, "n: n can't be 1. Accepted: whole numbers 2 to 64"),
+        ({"temperature": 3}, "0 to 2"),
+        ({"k": 1}, "n, temp"),
+    ],
+)
+def test_bad_repeat_options_name_the_field(client: Client, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ClientError, match=words):
+        client.predict("nothing", options, api_name="/repeat")

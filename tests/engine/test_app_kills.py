@@ -117,22 +117,46 @@ def test_f01_an_engine_killed_in_mid_answer(app: RunningApp) -> None:
     assert stored["columns"][0]["answer"]["text"] == base["answer"]["text"]
 
 
+def test_f01_an_engine_killed_while_a_turn_is_repeated(app: RunningApp) -> None:
+    options = rambling(app)
+    columns = [{"engine": BASE, **options}, {"engine": CANDIDATE, "max_tokens": 1}]
+    trace = app.call("compare", NOISE, [], {"columns": columns})
+    with ThreadPoolExecutor(1) as pool:
+        before = generated_tokens(app, BASE)
+        asked = pool.submit(app.call, "repeat", trace["id"], {"n": 32, "temperature": 2.0})
+        wait_until("some tokens of the base", lambda: generated_tokens(app, BASE) - before >= 40, 60)
+        os.kill(server_pid(app, BASE), signal.SIGKILL)
+        ended = asked.result(60)
+    base, candidate = ended["columns"]
+    assert ended["state"] == "incomplete"
+    assert 1 <= base["failures"] <= 8 and base["answers"] + base["failures"] < 32
+    assert all(s["error"]["message"] for s in base["samples"] if s["outcome"] != "finished")
+    assert base["ended_early"] and any(base["ended_early"] in note for note in ended["notes"])
+    assert (candidate["answers"], candidate["failures"], candidate["ended_early"]) == (32, 0, None)
+    wait_until("the death to be noticed", lambda: not is_ready(app, BASE), 15)
+    app.wait_ready(BASE)
+    assert stored_repeats(app, trace["id"]) == [ended]
+
+
 def test_f21_the_app_killed_in_mid_answer(app: RunningApp) -> None:
     options = rambling(app)
     finished = [app.call("compare", PROMPT, [], {}) for _ in range(2)]
-    with ThreadPoolExecutor(1) as pool:
+    rambled = app.call("compare", NOISE, [], {**options, "columns": [BASE]})["id"]
+    with ThreadPoolExecutor(2) as pool:
         asked = ask_long(app, pool, options)
+        repeated = pool.submit(app.call, "repeat", rambled, {"n": 64})
         time.sleep(2.5)  # a partial text is stored every two seconds
         assert not asked.done()
         app.kill()
         taken = app.wait_gone(DEATH_LIMIT_S)
-        assert asked.exception(60) is not None
+        assert asked.exception(60) is not None and repeated.exception(60) is not None
     print(f"no engine is left {taken:.1f} s after the app")
     second = RunningApp(app.state_dir, environment={"DIPTYCH_START_ENGINES": "false"}).start()
     try:
         second.wait_for_page()
         for trace in finished:
             assert stored_columns(second, trace["id"]) == trace["columns"]
+        assert [found["state"] for found in stored_repeats(second, rambled)] == ["interrupted"]
         base, *others = unfinished_answers(app)
         assert base["text"]
         # On a slow machine the candidate's short answer may have been under way as well.
@@ -146,6 +170,11 @@ def test_f21_the_app_killed_in_mid_answer(app: RunningApp) -> None:
 def stored_columns(app: RunningApp, trace_id: str) -> list[dict[str, Any]]:
     columns: list[dict[str, Any]] = httpx.get(f"{app.url}traces/{trace_id}.json").json()["traces"][0]["columns"]
     return columns
+
+
+def stored_repeats(app: RunningApp, trace_id: str) -> list[dict[str, Any]]:
+    repeats: list[dict[str, Any]] = httpx.get(f"{app.url}traces/{trace_id}.json").json()["traces"][0]["repeats"]
+    return repeats
 
 
 def unfinished_answers(app: RunningApp) -> list[dict[str, Any]]:

@@ -32,6 +32,8 @@ class Options:
     tokens: int = 8
     abort_after: int = 3
     answers: dict[str, str] = field(default_factory=dict)  # beginning of the last question → answer
+    seeded: tuple[str, ...] = ()  # answers of requests with a seed, which chooses one
+    failing_seeds: tuple[int, ...] = ()  # requests with these get HTTP 500
     blank_answer: str | None = None  # instead of it, for the sight check's blank picture
 
 
@@ -83,8 +85,8 @@ class Fake:
             await _json(writer, 404, {"detail": "Not Found"})
 
     async def chat(self, body: dict[str, Any], options: Options, writer: asyncio.StreamWriter) -> None:
-        if options.mode.startswith("http_"):
-            code = int(options.mode.removeprefix("http_"))
+        if options.mode.startswith("http_") or body.get("seed") in options.failing_seeds:
+            code = int(options.mode.removeprefix("http_")) if options.mode.startswith("http_") else 500
             await _json(
                 writer, code, {"error": {"message": "scripted failure", "type": "x", "param": None, "code": code}}
             )
@@ -161,6 +163,8 @@ class Fake:
 
 def _words(body: dict[str, Any], options: Options) -> list[str]:
     scripted = _scripted(body.get("messages") or [], options)
+    if options.seeded and "seed" in body:
+        scripted = options.seeded[body["seed"] % len(options.seeded)]
     if scripted is not None:
         words = scripted.split(" ")
         return [*(word + " " for word in words[:-1]), words[-1]]

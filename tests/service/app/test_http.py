@@ -127,6 +127,14 @@ def test_f47_visitors_can_not_start_engines(public_app: RunningApp) -> None:
     assert len(public_app.processes()) == 1
 
 
+def test_f47_visitors_repeat_a_few_times_only(public_app: RunningApp, app: RunningApp) -> None:
+    with pytest.raises(RefusedError, match="whole numbers 2 to 8"):
+        public_app.call("repeat", "nothing", {"n": 9})
+    for asked, options in ((public_app, {"n": 8}), (app, {"n": 64})):
+        with pytest.raises(RefusedError, match="There is no turn"):
+            asked.call("repeat", "nothing", options)
+
+
 def test_f47_junk_to_every_event_does_no_harm(public_app: RunningApp) -> None:
     before = public_app.models()
     for dependency in config_of(public_app)["dependencies"]:

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from components.compare.case import Case, Wanted
 from components.compare.changed_pictures import PictureChanger
 from components.compare.eyes import read_picture, without_pictures
-from components.compare.scoring import Case, Wanted
 from components.core.answers import ImageRecord
 from components.core.errors import EngineNotReadyError, InputError, RecordNotFoundError
 from components.engines.exact_scoring import PathTokens

@@ -80,7 +80,7 @@ def test_share_is_llama_cpp_s_same_top_p() -> None:
     assert found.standard_error == pytest.approx(math.sqrt(0.9 * 0.1 / 99))
 
 
-def test_too_few_values_have_no_error() -> None:
+def test_undecidable_values_have_no_error() -> None:
     assert figures.mean([1.0] * 10).standard_error is None
     assert figures.share([True]).standard_error is None
     assert figures.root_mean_square([0.0] * 20).standard_error is None

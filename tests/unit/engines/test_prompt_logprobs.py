@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import orjson
 import pytest
 
 from components.compare.score_tokens import whole_path_tokens
@@ -12,6 +13,7 @@ from components.core.answers import Answer, TokenStep
 from components.core.errors import InputError
 from components.engines.exact_scoring import PathTokens
 from components.engines.prompt_logprobs import NotOnThePathError, Row, read_rows
+from components.engines.stream_errors import refusal
 
 PATH = PathTokens((1, 2), (3, 4))
 
@@ -117,3 +119,10 @@ def test_probabilities_that_add_up_to_more_than_one_are_no_distribution() -> Non
     row = Row({3: -0.1, 4: -0.1}, {}, 1)
     with pytest.raises(InputError, match="more than one"):
         whole_path_tokens([row], [row], written(3), str)
+
+
+def test_a_server_that_allows_fewer_than_asked_says_how_many() -> None:
+    """vLLM's own words (``sampling_params.py``, 0.32.0)."""
+    words = "Requested prompt logprobs of 21, which is greater than max allowed: 20."
+    refused = refusal("m", 400, orjson.dumps({"error": {"message": words}}))
+    assert "21 alternatives per token were asked for, but this engine gives at most 20" in refused.message

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from components.quantize.tools.shared.calibration import as_batch, build
 from components.quantize.tools.shared.coders import load_coder
 from components.quantize.tools.shared.reporting import ScriptError
-from PIL import Image
 
 ROOT = Path(__file__).parents[3]
 MODEL = ROOT / "assets" / "embedded" / "base"

@@ -84,6 +84,8 @@ def test_what_is_on_the_ignore_list_stays() -> None:
     )  # fmt: skip
     recipe = RECIPES["w8a8-gptq"]
     assert [one.name for one in quantized_linears(layers, recipe)] == ["model.language_model.layers.0.mlp.up_proj"]
+    one_target, _ = with_overrides(recipe, {"targets": ["re:.*down_proj"]})
+    assert quantized_linears(layers, one_target) == ()
     assert {part.name: part.size_bytes for part in kept_parts(layers, recipe)} == {
         "embeddings": 100, "lm_head": 64, "vision tower": 32, "projector": 16,
     }  # fmt: skip

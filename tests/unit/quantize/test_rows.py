@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
+
 from components.quantize.tools.shared.reporting import ScriptError
 from components.quantize.tools.shared.rows import TEMPLATES, Row, read_source
-from PIL import Image
 
 PLACE = "calibration.sources[0]"
 

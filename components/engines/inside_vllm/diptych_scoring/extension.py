@@ -15,7 +15,7 @@ from typing import Any
 import vllm
 
 from . import is_supported
-from .jobs import FOLDER_VARIABLE, Desk, Job, read_job
+from .jobs import FOLDER_VARIABLE, Desk, Job, keep_heads, read_job
 
 _log = logging.getLogger("vllm.diptych")
 
@@ -37,6 +37,7 @@ class ScoringExtension:
         if not folder or not is_supported(vllm.__version__):
             _log.warning("Exact scoring is off: vLLM %s, exchange folder %s.", vllm.__version__, folder)
         elif hasattr(runner, "_get_prompt_logprobs_dict"):
+            keep_heads()
             _hook_v1(runner, Path(folder))
         else:
             _log.warning("Exact scoring is off: the V2 model runner is not hooked yet.")

@@ -28,6 +28,7 @@ from safetensors.torch import save_file
 from .measure import COLUMNS, Head, logits_dtype, measure
 
 FOLDER_VARIABLE = "DIPTYCH_EXCHANGE"
+KEPT_HEAD = "diptych_weight"  # attribute of an output projection whose own weight vLLM has emptied
 _ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -140,10 +141,29 @@ class Desk:
             _write_tensors(path, {"weight": head.weight.detach().contiguous()}, facts)
 
 
+def keep_heads() -> None:
+    """Keep output projections readable that vLLM on a CPU packs and drops, as it does for AutoRound's checkpoints.
+
+    Before a model is loaded. There the head is an ordinary linear layer to vLLM, whose weight is emptied once packed.
+    """
+    from vllm.model_executor.layers.linear import UnquantizedLinearMethod
+    from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
+
+    original = UnquantizedLinearMethod.process_weights_after_loading
+
+    def keep(method: UnquantizedLinearMethod, layer: torch.nn.Module) -> None:
+        weight = layer.weight.detach() if isinstance(layer, ParallelLMHead) else None
+        original(method, layer)
+        if weight is not None and not layer.weight.numel():
+            setattr(layer, KEPT_HEAD, weight)
+
+    UnquantizedLinearMethod.process_weights_after_loading = keep
+
+
 def _find_head(model: torch.nn.Module) -> Head:
     for module in model.modules():
         found, processor = getattr(module, "lm_head", None), getattr(module, "logits_processor", None)
-        weight = getattr(found, "weight", None)
+        weight = getattr(found, KEPT_HEAD, getattr(found, "weight", None))
         if found is None or weight is None or processor is None:
             continue
         if found.tp_size > 1:

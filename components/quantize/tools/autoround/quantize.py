@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def quantize(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
     calibration = build(spec["calibration"], folder)
     samples = equal_in_length(calibration.samples)
     reporter.say(f"{len(samples)} samples of {len(samples[0].ids)} tokens")
-    model = load_model(folder)
+    model = load_model(folder, layers=1 if spec.get("dry_run") else None)
     dataset = [tensors_of(as_batch(sample), model.dtype) for sample in samples]
     blocks = decoder_layers(model.config)
     reporter.begin("Quantizing", blocks)
@@ -85,6 +86,10 @@ def quantize(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
         **({"to_quant_block_names": recipe["blocks"]} if spec["vision"] and recipe.get("blocks") else {}),
         **readers(folder, spec["vision"]),
     )
+    started_s = time.monotonic()
+    if spec.get("dry_run"):
+        tool.quantize()
+        return {"layer_s": 0.0, "step_s": (time.monotonic() - started_s) / max(recipe["iterations"], 1)}
     tool.quantize_and_save(str(output), format=recipe["packing_format"])
     return {"calibration": calibration.record(), "versions": versions(), "output": str(saved_folder(output))}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,9 @@ class Progress:
         self._phases = phases  # one for each time that the data goes through the model
         self._module = ""
         self._loss: float | None = None
+        self._bar_ended_s = 0.0
+        self.samples_s = 0.0  # spent in layers on samples
+        self.layers_s = 0.0  # spent between, on the layers' weights
 
     def attach(self) -> None:
         """Listen to its log, and stand in for its progress bars."""
@@ -119,7 +123,13 @@ class Progress:
         if action == "Calibrating" and number == "1":
             report.begin(self._phases.pop(0) if self._phases else report.phase, int(steps))
         report.done(int(number) - 1, f"{action} part {number} of {steps}", self._loss)
+        started_s = time.monotonic()
+        if action == "Propagating":
+            self.layers_s += started_s - self._bar_ended_s
         yield from report.watch(items, total, f"{action} part {number} of {steps}, sample")
+        self._bar_ended_s = time.monotonic()
+        if number != "1":  # the first part is what comes before the layers
+            self.samples_s += self._bar_ended_s - started_s
         if action == "Propagating":
             report.done(int(number), f"Part {number} of {steps} is done", self._loss)
 
@@ -138,10 +148,12 @@ def quantize(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
         reporter.begin("Reading calibration data")
         calibration = build(spec["calibration"], folder)
         reporter.say(f"{len(calibration.samples)} samples, {sum(calibration.lengths()):,} tokens")
-    model = load_model(folder)
+    model = load_model(folder, layers=1 if spec.get("dry_run") else None)
     phases = ["Smoothing", "Quantizing"] if recipe["method"] == "smoothquant-gptq" else ["Quantizing"]
-    Progress(reporter, phases).attach()
+    progress = Progress(reporter, phases)
+    progress.attach()
     reporter.begin(phases[0])
+    started_s = time.monotonic()
     options: dict[str, Any] = {"recipe": modifiers_of(recipe, vision)}
     if calibration is not None:
         batches = [tensors_of(as_batch(sample), model.dtype) for sample in calibration.samples]
@@ -152,6 +164,10 @@ def quantize(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
         if "accelerator" in str(exc):
             raise ScriptError(f"recipe: {recipe['method']} needs a GPU: {exc}", "recipe") from exc
         raise
+    if spec.get("dry_run"):
+        counted = len(calibration.samples) if calibration else 0
+        weights_s = progress.layers_s if calibration else time.monotonic() - started_s
+        return {"layer_s": weights_s, "sample_s": progress.samples_s / max(counted, 1)}
     reporter.begin("Writing weights")
     output = Path(spec["output"])
     model.save_pretrained(output, save_compressed=True)

@@ -35,8 +35,8 @@ def architecture_of(folder: Path) -> str:
     return str((config.get("architectures") or ["unknown"])[0])
 
 
-def load_model(folder: Path) -> Any:
-    """The model in 16 bits, from safetensors, without running code of its repository.
+def load_model(folder: Path, layers: int | None = None) -> Any:
+    """The model in 16 bits, from safetensors, without running code of its repository; only its first layers if told.
 
     Raises:
         ScriptError: its architecture is not one that can be quantized here.
@@ -50,7 +50,13 @@ def load_model(folder: Path) -> Any:
     kind = getattr(transformers, architecture, None)
     if kind is None:
         raise ScriptError(f"model: transformers {transformers.__version__} has no {architecture}.", "model")
-    return kind.from_pretrained(folder, dtype=torch.bfloat16, use_safetensors=True, trust_remote_code=False)
+    options: dict[str, Any] = {}
+    if layers is not None:
+        options["config"] = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        getattr(options["config"], "text_config", options["config"]).num_hidden_layers = layers
+    return kind.from_pretrained(
+        folder, dtype=torch.bfloat16, use_safetensors=True, trust_remote_code=False, **options
+    )  # fmt: skip
 
 
 def tensors_of(batch: dict[str, Any], dtype: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Standard library only. It runs in the tool's own interpreter and knows nothing o
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -122,4 +123,17 @@ def run_script(work: Callable[[dict[str, Any], Reporter], dict[str, Any]], embed
     except ScriptError as exc:
         reporter.fail(str(exc), exc.field)
         return 1
+    except Exception as exc:
+        if not _is_for_want_of_space(exc):
+            raise
+        sys.stderr.write(f"{exc!r}\n")
+        reporter.fail("The disk is full: the tool could not write its output. Free some space, then retry.")
+        return 1
     return 0
+
+
+def _is_for_want_of_space(exc: Exception) -> bool:
+    """Also of libraries that put the system's error into a text of their own, as safetensors does."""
+    if isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return True
+    return any(f"os error {number}" in str(exc) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))

@@ -1,0 +1,1 @@
+"""Review: batches of questions, a blind queue, verdicts, agreement, reports."""

@@ -1,0 +1,212 @@
+"""Puts the questions of batches to the engines, one batch at a time, and goes on after a restart.
+
+It runs inside the app, as one background task, and not as a detached job: the engines belong to the app, a second set
+would take their memory once more, and only the app may write to its database. What makes it durable is the database:
+every question is stored before the first is asked, each one's answers are stored when they come, and the next start
+goes on with what is missing. Memory stays bounded: a few questions at a time are held.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from dataclasses import dataclass
+
+from components.compare.case import Wanted
+from components.compare.request import Ask, ColumnRequest
+from components.compare.scoring import ScoringService
+from components.compare.turns import LiveTurn, TurnService
+from components.core.answers import Answer
+from components.core.content_tokens import content_divergence, disagreement, matches
+from components.core.errors import AppError, EngineError, InputError, RecordNotFoundError, StreamError
+from components.core.reviews import Answered, Batch, BatchState
+from components.core.states import EngineState, Outcome
+from components.core.traces import AnswerSlot, StoredAnswer, Trace
+from components.engines.catalog import Catalog
+from components.engines.supervisor import EngineHub
+from components.storage.reviews import Pending, ReviewRepository
+
+_LOG = logging.getLogger(__name__)
+_AT_ONCE = 4
+_TRIES = 2
+_LOST_IN_A_ROW = 6  # so many questions that no engine could answer: it waits for a person
+_IDLE_S = 30.0
+_FLUSH_S = 0.5
+
+
+@dataclass
+class _Run:
+    """What is remembered of the batch at hand."""
+
+    batch: Batch
+    lost_in_a_row: int = 0
+
+
+class BatchRunner:
+    """One per app. ``run`` until cancelled; ``wake`` when there is a new batch."""
+
+    def __init__(
+        self, reviews: ReviewRepository, turns: TurnService, scoring: ScoringService, catalog: Catalog, hub: EngineHub
+    ) -> None:
+        self._reviews, self._turns, self._scoring = reviews, turns, scoring
+        self._catalog, self._hub = catalog, hub
+        self._woken = asyncio.Event()
+        self.version = 0  # moves with every answered question, for the page
+
+    def wake(self) -> None:
+        """Look for work now."""
+        self.version += 1
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Until cancelled. A batch that can't go on is stopped with its reason; the next one is begun."""
+        while True:
+            self._woken.clear()
+            running = await asyncio.to_thread(self._reviews.batches, BatchState.RUNNING)
+            if not running:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._woken.wait(), _IDLE_S)
+                continue
+            await self._guarded(running[0])
+
+    async def _guarded(self, batch: Batch) -> None:
+        try:
+            await self._work(_Run(batch))
+        except AppError as exc:
+            await self._stop(batch, str(exc))
+        except Exception:  # noqa: BLE001  # a bug must not end the task that all batches need
+            _LOG.exception("batch %s", batch.id)
+            await self._stop(batch, "An unexpected fault stopped it; the log tells more.")
+
+    async def _stop(self, batch: Batch, reason: str) -> None:
+        await asyncio.to_thread(self._reviews.set_state, batch.id, BatchState.STOPPED, reason)
+        self.version += 1
+
+    async def _work(self, run: _Run) -> None:
+        batch = run.batch
+        await self._start_engines(batch)
+        while True:
+            now = await asyncio.to_thread(self._reviews.batch, batch.id)
+            if now.state is not BatchState.RUNNING:
+                return
+            questions = await asyncio.to_thread(self._reviews.pending, batch.id, _AT_ONCE)
+            if not questions:
+                await asyncio.to_thread(self._reviews.set_state, batch.id, BatchState.SUCCEEDED)
+                self.version += 1
+                return
+            await asyncio.gather(*(self._one(run, question) for question in questions))
+            if run.lost_in_a_row >= _LOST_IN_A_ROW:
+                raise EngineError(
+                    f"The engines failed {run.lost_in_a_row} questions in a row.",
+                    "Look at the Models tab, then resume.",
+                )
+
+    async def _start_engines(self, batch: Batch) -> None:
+        for engine_id in (batch.base_engine, *batch.candidate_engines):
+            self._catalog.find(engine_id)
+            if self._hub.status(engine_id).state is EngineState.STOPPED:
+                await self._hub.start(engine_id)
+
+    async def _one(self, run: _Run, question: Pending) -> None:
+        """One question, to its end: stored as answered, or as failed with the reason."""
+        trace_id = question.trace_id
+        for attempt in range(_TRIES):
+            try:
+                await self._answer(run.batch, question, trace_id)
+                run.lost_in_a_row = 0
+                break
+            except (EngineError, StreamError) as exc:
+                if attempt + 1 < _TRIES:
+                    trace_id = await asyncio.to_thread(self._reviews.renew_trace, run.batch.id, question.position)
+                    continue
+                run.lost_in_a_row += 1
+                await self._fail(run.batch, question, str(exc))
+            except AppError as exc:
+                await self._fail(run.batch, question, str(exc))
+                break
+        self.version += 1
+
+    async def _fail(self, batch: Batch, question: Pending, reason: str) -> None:
+        await asyncio.to_thread(self._reviews.set_failed, batch.id, question.position, reason, question.candidates)
+
+    async def _answer(self, batch: Batch, question: Pending, trace_id: str) -> None:
+        trace = await self._stored(trace_id) or await self._ask(batch, question, trace_id)
+        answered: dict[str, Answered] = {}
+        for engine_id in question.candidates:
+            answered[engine_id] = await self._measure(trace, question, engine_id)
+        await asyncio.to_thread(self._reviews.set_answered, batch.id, question.position, answered)
+
+    async def _stored(self, trace_id: str) -> Trace | None:
+        """The turn, where an app that was killed had all its answers already.
+
+        Raises:
+            EngineError: it was cut off; it has to be asked anew.
+        """
+        try:
+            trace = (await self._turns.conversation(trace_id))[-1]
+        except RecordNotFoundError:
+            return None
+        if any(stored.answer.outcome is not Outcome.FINISHED for stored in trace.latest_answers):
+            raise EngineError("The app ended while this question was being answered.")
+        return trace
+
+    async def _ask(self, batch: Batch, question: Pending, trace_id: str) -> Trace:
+        engines = (batch.base_engine, *question.candidates)
+        columns = tuple(
+            ColumnRequest(position=place, engine_id=engine_id, sampling=batch.sampling)
+            for place, engine_id in enumerate(engines)
+        )
+        asked = question.question
+        ask = Ask(key=trace_id, prompt=asked.prompt, system=batch.system, images=asked.images, columns=columns)
+        live = await self._turns.begin(ask)
+        await asyncio.gather(*(self._drain(live, stored.slot) for stored in live.trace.latest_answers))
+        for stored in live.trace.latest_answers:
+            _check_finished(stored)
+        return live.trace
+
+    async def _drain(self, live: LiveTurn, slot: AnswerSlot) -> None:
+        async with contextlib.aclosing(self._turns.stream(live, slot, _flush_s)) as snapshots:
+            async for _ in snapshots:
+                pass
+
+    async def _measure(self, trace: Trace, question: Pending, engine_id: str) -> Answered:
+        answers = {stored.slot.label.engine_id: stored for stored in trace.latest_answers}
+        base = next(stored for stored in trace.latest_answers if stored.slot.label.role == "base")
+        candidate = answers[engine_id]
+        reference = question.question.reference
+        found = Answered(
+            trace_id=trace.id, base_answer_id=base.slot.id, candidate_answer_id=candidate.slot.id,
+            base_text=base.answer.text, candidate_text=candidate.answer.text,
+            disagreement=disagreement(base.answer.text, candidate.answer.text), divergence_nats=None,
+            base_matches=matches(base.answer.text, reference),
+            candidate_matches=matches(candidate.answer.text, reference),
+        )  # fmt: skip
+        try:
+            score = await self._scoring.score(await self._scoring.find(trace.id, Wanted(candidate=engine_id)))
+        except InputError:
+            return found  # these engines can't be scored; the answers can still be judged
+        known = score.known("kl_base_to_candidate_nats")
+        return found.model_copy(
+            update={
+                "divergence_nats": content_divergence(score.tokens),
+                "mean_divergence_nats": sum(known) / len(known) if known else None,
+                "method": score.method,
+                "floor_nats": score.floor.max_nats if score.floor else None,
+            }
+        )
+
+
+def _flush_s() -> float:
+    return _FLUSH_S
+
+
+def _check_finished(stored: StoredAnswer) -> None:
+    answer: Answer = stored.answer
+    if answer.outcome is Outcome.FINISHED:
+        return
+    said = answer.error.message if answer.error else f"The answer ended as {answer.outcome}."
+    words = f"{stored.slot.label.model}: {said}"
+    if answer.error is not None and answer.error.code in ("request_refused", "input"):
+        raise InputError(words, field="prompt")
+    raise EngineError(words)

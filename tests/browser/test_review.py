@@ -1,0 +1,203 @@
+"""Review by keyboard alone, in a real browser: judge, undo, reload, export; nothing of the seal reaches the page."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from tests.browser.conftest import REVIEW_ITEMS
+from tests.running_app import RunningApp
+
+SEALED = ("candidate", "Coarse", "coarse", "W4A16", "kl_", "nats", "a_is")
+
+
+class ReviewPage:
+    """The Review tab of one reviewer; keeps every answer of the server that speaks of the desk."""
+
+    def __init__(self, page: Page, url: str, name: str) -> None:
+        self.page, self.url, self.name = page, url, name
+        self.errors: list[str] = []
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+
+    def open(self) -> None:
+        self.page.goto(self.url)
+        self.page.get_by_role("tab", name="Review").click()
+        self.page.locator("[data-batch=b1] button").first.click()
+        if self.page.get_by_label("Your name").count():
+            self.page.get_by_label("Your name").fill(self.name)
+            self.page.keyboard.press("Enter")
+        expect(self.prompt).to_be_visible()
+
+    @property
+    def prompt(self) -> Locator:
+        return self.page.locator(".dt-review-prompt")
+
+    def text(self, side: str) -> str:
+        return self.page.locator(f"[data-side={side}] .dt-review-words").inner_text()
+
+    def judge(self) -> str:
+        """Judge the item at hand by its texts, by keyboard; which answer stood as A."""
+        self.page.locator(".dt-busy").wait_for(state="detached")
+        before, first = self.prompt.inner_text(), self.text("a")
+        right = "a" if first.startswith("from base") else "b"
+        self.page.keyboard.press("1" if right == "a" else "2")
+        self.page.keyboard.press(right)
+        expect(self.page.locator(f"[data-side={right}] [data-focus=right-{right}]")).to_contain_text("is right")
+        self.page.keyboard.press("Enter")
+        expect(self.prompt).not_to_have_text(before)
+        return before
+
+
+@pytest.fixture
+def review(page: Page, app: RunningApp, request: pytest.FixtureRequest) -> Iterator[ReviewPage]:
+    review = ReviewPage(page, app.url, f"r-{abs(hash(request.node.name)) % 10_000}")
+    review.open()
+    yield review
+    assert review.errors == []
+
+
+def exported(app: RunningApp, name: str) -> list[dict[str, object]]:
+    found = app.call("review_export", {"reviewer": name, "batch": "b1"})
+    assert isinstance(found, list)
+    return found
+
+
+def test_three_items_by_keyboard_an_undo_a_reload_and_the_export(review: ReviewPage, app: RunningApp) -> None:
+    page, judged = review.page, [review.judge() for _ in range(3)]
+    page.keyboard.press("u")
+    expect(review.prompt).to_have_text(judged[2])
+    expect(page.get_by_text("2 by you")).to_be_visible()
+    page.keyboard.press("4")
+    page.keyboard.press("m")
+    page.keyboard.type("a note <b>with</b> ${x}")
+    page.wait_for_timeout(1500)  # the draft is on its way
+    page.reload()
+    page.get_by_role("tab", name="Review").click()
+    page.locator("[data-batch=b1] button").first.click()
+    expect(review.prompt).to_have_text(judged[2])
+    expect(page.get_by_label("Note", exact=True)).to_have_value("a note <b>with</b> ${x}")
+    expect(page.locator("[data-focus=v-both_bad]")).to_have_attribute("aria-pressed", "true")
+    page.locator("body").press("Enter")
+    expect(review.prompt).not_to_have_text(judged[2])
+    rows = exported(app, review.name)
+    assert [row["prompt"] for row in rows] == judged
+    assert [row["outcome"] for row in rows] == ["regressed", "regressed", "both_wrong"]
+    assert rows[2]["note"] == "a note <b>with</b> ${x}"
+    history = app.call("review_export", {"reviewer": review.name, "batch": "b1", "history": True})
+    assert sorted(str(row["state"]) for row in history) == ["current", "current", "current", "withdrawn"]
+    with httpx.Client(trust_env=False) as http:
+        told = http.get(f"{app.url}review/export/b1.jsonl", params={"reviewer": review.name}).text
+    assert [json.loads(line)["verdict_id"] for line in told.splitlines()] == [row["verdict_id"] for row in rows]
+
+
+def test_a_claim_by_keyboard_and_a_change_afterwards(review: ReviewPage, app: RunningApp) -> None:
+    page = review.page
+    first = review.prompt.inner_text()
+    page.keyboard.press("3")
+    page.keyboard.press("e")
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Words in the answer").fill("not there at all")
+    page.keyboard.press("Enter")
+    expect(dialog.get_by_role("alert")).to_contain_text("don't stand in that answer")
+    dialog.get_by_label("Words in the answer").fill("from")
+    page.keyboard.press("Enter")
+    expect(dialog).to_have_count(0)
+    expect(page.locator(".dt-claims")).to_contain_text("misread text, major")
+    page.keyboard.press("Enter")
+    expect(review.prompt).not_to_have_text(first)
+    page.keyboard.press("ArrowLeft")
+    expect(review.prompt).to_have_text(first)
+    expect(page.locator(".dt-unsealed")).to_contain_text(re.compile("A was the (base|candidate)"))
+    page.keyboard.press("4")
+    page.keyboard.press("Enter")
+    expect(page.locator(".dt-unsealed")).to_contain_text("Both wrong")
+    (row,) = exported(app, review.name)
+    assert (row["verdict"], row["outcome"]) == ("both_bad", "both_wrong")
+    claims = row["claims"]
+    assert isinstance(claims, list)
+    assert (claims[0]["text"], claims[0]["start"]) == ("from", 0)
+
+
+def test_nothing_of_the_seal_is_in_the_page(page: Page, app: RunningApp) -> None:
+    """Nothing of the tab but the two texts, which say it in this test, and nothing in the page's memory of it."""
+    review = ReviewPage(page, app.url, "sealed")
+    review.open()
+    desk = page.evaluate(
+        """() => { const copy = document.querySelector("#dt-review").cloneNode(true);
+                   copy.querySelectorAll(".dt-review-words").forEach((words) => words.remove());
+                   return copy.innerHTML; }"""
+    )
+    assert "A is better" in desk
+    assert not [secret for secret in SEALED if secret in desk]
+    value = page.evaluate("() => JSON.stringify(window.diptych.review)")
+    assert not [secret for secret in SEALED if secret in value]
+
+
+def test_keys_do_nothing_on_other_tabs_or_while_typing(review: ReviewPage, app: RunningApp) -> None:
+    page = review.page
+    page.keyboard.press("m")
+    page.keyboard.type("1 2 3 u e")
+    expect(page.get_by_label("Note", exact=True)).to_have_value("1 2 3 u e")
+    expect(page.locator("[data-focus^=v-][aria-pressed=true]")).to_have_count(0)
+    page.get_by_role("tab", name="Models").click()
+    page.keyboard.press("1")
+    page.keyboard.press("Enter")
+    page.get_by_role("tab", name="Review").click()
+    expect(page.locator("[data-focus^=v-][aria-pressed=true]")).to_have_count(0)
+    assert exported(app, review.name) == []
+    page.locator("h2").first.click()
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog")).to_contain_text("Review: Both bad")
+
+
+def test_two_reviewers_at_once_get_different_items(browser: Browser, app: RunningApp) -> None:
+    contexts = [browser.new_context(viewport={"width": 400, "height": 900}, reduced_motion="reduce") for _ in range(2)]
+    try:
+        pages = [ReviewPage(context.new_page(), app.url, f"pair-{n}") for n, context in enumerate(contexts)]
+        for each in pages:
+            each.open()
+        assert pages[0].prompt.inner_text() != pages[1].prompt.inner_text()
+        for each in pages:
+            wide = each.page.evaluate(
+                "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
+            )
+            assert wide <= 0, "nothing sticks out at 400 pixels"
+    finally:
+        for context in contexts:
+            context.close()
+
+
+def test_the_report_and_the_items(review: ReviewPage) -> None:
+    page = review.page
+    review.judge()
+    page.get_by_role("button", name="Report", exact=True).click()
+    report = page.locator("#dt-review-report")
+    expect(report).to_contain_text("sign test")
+    expect(report).to_contain_text("Regressed, most divergent first")
+    page.get_by_role("button", name="Items", exact=True).click()
+    expect(report).to_contain_text(f"{REVIEW_ITEMS} items")
+    report.get_by_label("Outcome").select_option("regressed")
+    expect(report.locator("tbody tr").first).to_contain_text("Regressed")
+    page.get_by_role("button", name="Judge", exact=True).click()
+    expect(report).to_be_empty()
+    expect(review.prompt).to_be_visible()
+
+
+def test_rows_that_cannot_be_used_are_named_before_anything_starts(review: ReviewPage) -> None:
+    page = review.page
+    page.get_by_role("button", name="New batch").click()
+    dialog = page.get_by_role("dialog")
+    table = b"id,image,prompt\n1,missing.png,What?\n2,,Only words?\n2,,Twice?\n"
+    dialog.get_by_label("Files").set_input_files({"name": "items.csv", "mimeType": "text/csv", "buffer": table})
+    expect(dialog.get_by_role("status")).to_contain_text("items.csv is loaded")
+    dialog.get_by_role("button", name="Check the rows").click()
+    said = dialog.get_by_role("status")
+    expect(said).to_contain_text("1 questions, 1 items can be used")
+    expect(said).to_contain_text("row 2 image: There is no picture 'missing.png'")
+    expect(said).to_contain_text("row 4 id: '2' stands there twice")
+    dialog.get_by_role("button", name="Close").click()

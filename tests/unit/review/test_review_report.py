@@ -1,0 +1,114 @@
+"""The report's arithmetic and the exports: every text escaped, no figure without its base."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+from components.core.reviews import Choice, Claim, Item, Verdict, outcome_of
+from components.review.export import as_csv, as_html, as_jsonl, as_markdown, verdict_rows
+from components.review.report import agreement, coverage_curve, report_of
+from tests.data.reviews import batch, item, items
+from tests.data.traces import MOMENT
+
+HOSTILE = "<img src=x onerror=alert(1)>\"'`${x}`"
+
+
+def verdict(the_item: Item, choice: str = "a", *, number: int = 1, reviewer: str = "ann", **changes: object) -> Verdict:
+    values: dict[str, object] = {
+        "id": f"{the_item.id}-{len(reviewer)}-{number}", "item_id": the_item.id, "reviewer": reviewer, "round": number,
+        "verdict": Choice(choice), "a_is": "base", "created_at": MOMENT, "seconds": 4.0,
+        "outcome": outcome_of(Choice(choice), "base", None, None),
+    }  # fmt: skip
+    return Verdict.model_validate(values | changes)
+
+
+def judged(the_item: Item, outcome: str) -> Item:
+    return the_item.model_copy(update={"outcome": outcome, "verdicts": 1})
+
+
+def test_counts_shares_and_sign_test() -> None:
+    outcomes = ["regressed"] * 7 + ["improved"] * 3 + ["same"] * 10
+    rows = [judged(found, outcome) for found, outcome in zip(items(20), outcomes, strict=True)] + [item(20)]
+    report = report_of(rows, [verdict(row) for row in rows[:20]])
+    assert report["outcomes"]["counts"] == {
+        "regressed": 7, "improved": 3, "both_wrong": 0, "same": 10, "conflict": 0,
+    }  # fmt: skip
+    assert (report["items"], report["answered"], report["judged"]) == (21, 21, 20)
+    assert report["outcomes"]["sign_test_p"] == 0.34375
+    assert report["outcomes"]["shares"]["regressed"]["hits"] == 7
+    assert report["estimate"] == {"judged": 0, "slice": 0, "regressed": None, "improved": None}
+    assert report["by_tag"][0]["name"] in ("even", "(no tag)")
+    assert sum(row["judged"] for row in report["by_tag"]) == 20
+    assert report["seconds_per_item"] == 4.0
+    assert json.dumps(report, allow_nan=False)
+
+
+def test_nothing_judged_gives_no_number() -> None:
+    report = report_of(items(3), [])
+    assert report["outcomes"]["shares"] == {}
+    assert report["outcomes"]["sign_test_p"] is None
+    assert report["agreement"]["krippendorff_alpha"] is None
+    assert report["curve"] is None
+    text = as_markdown(batch(), report)
+    assert "not measured" in text
+    assert "not known" in text
+
+
+def test_the_slice_estimates_the_whole() -> None:
+    rows = [judged(found, "regressed" if found.position < 2 else "same") for found in items(8)]
+    rows = [row.model_copy(update={"in_slice": row.position % 2 == 0}) for row in rows]
+    estimate = report_of(rows, [])["estimate"]
+    assert (estimate["judged"], estimate["slice"], estimate["regressed"]["hits"]) == (4, 4, 1)
+
+
+def test_the_curve_follows_the_order_of_divergence() -> None:
+    rows = items(30)  # the last are the most divergent
+    curve = coverage_curve(rows, lambda row: row.position >= 27)
+    assert curve is not None
+    assert (curve["regressions"], curve["found_in_first_third"], curve["reviewed_for_90_percent"]) == (3, 1.0, 0.1)
+    assert curve["points"][0] == [0.0, 0.0]
+    assert curve["points"][-1] == [1.0, 1.0]
+    worst = coverage_curve(rows, lambda row: row.position == 0)
+    assert worst is not None
+    assert worst["reviewed_for_90_percent"] == 1.0
+    assert coverage_curve(rows, lambda row: None) is None
+
+
+def test_agreement_of_repeats_and_reviewers() -> None:
+    rows = items(4)
+    verdicts = [
+        verdict(rows[0], "a"), verdict(rows[0], "a", number=2), verdict(rows[1], "tie"),
+        verdict(rows[1], "b", number=2), verdict(rows[2], "a"), verdict(rows[2], "a", reviewer="ben"),
+        verdict(rows[3], "tie"), verdict(rows[3], "tie", reviewer="ben"),
+    ]  # fmt: skip
+    found = agreement(verdicts)
+    assert (found["repeats"], found["self_agreement"]) == (2, 0.5)
+    assert (found["shared_items"], found["krippendorff_alpha"]) == (2, 1.0)
+    assert found["pairs"] == [{"reviewers": ["ann", "ben"], "items": 2, "cohen_kappa": 1.0}]
+
+
+def test_every_text_of_the_html_is_escaped() -> None:
+    one = judged(item(1, base=HOSTILE, candidate=HOSTILE), "regressed")
+    question = one.question.model_copy(update={"prompt": HOSTILE, "reference": HOSTILE, "key": HOSTILE})
+    one = one.model_copy(update={"question": question})
+    claim = Claim(answer="a", error_type="misread_text", text=HOSTILE, note=HOSTILE)
+    said = verdict(one, claims=(claim,), note=HOSTILE, reviewer="<b>ann</b>")
+    page = as_html(batch(name=HOSTILE), report_of([one], [said]), lambda _: None, made_at="now")
+    assert "<img" not in page
+    assert "<b>" not in page
+    assert "<script" not in page
+    assert page.count("&lt;img") >= 6
+    assert "default-src 'none'" in page
+
+
+def test_rows_as_jsonl_and_csv() -> None:
+    one = judged(item(1, base="=1+1", candidate="line\nbreak"), "regressed")
+    rows = verdict_rows(batch(), {one.id: one}, [verdict(one, note="a,b")])
+    assert json.loads(as_jsonl(rows)) == rows[0]
+    assert (rows[0]["base_text"], rows[0]["a_is"], rows[0]["outcome"]) == ("=1+1", "base", "regressed")
+    (read,) = csv.DictReader(io.StringIO(as_csv(rows)))
+    assert read["base_text"] == "'=1+1", "no formula for a spreadsheet"
+    assert (read["candidate_text"], read["note"]) == ("line\nbreak", "a,b")
+    assert as_csv([]) == ""
