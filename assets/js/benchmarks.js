@@ -35,7 +35,7 @@
             labelled("Convention of the text", select("Convention of the text", (value.conventions || []).map((c) => [c.id, c.id]), draft.convention, (v) => { draft.convention = v; keep(); draw(); }),
               (value.conventions || []).find((c) => c.id === draft.convention)?.label, true),
             labelled("Text", select("Text", [["auto", "The one that comes with Diptych"], ["wikitext-2", "WikiText-2, from the hub"]], draft.text, (v) => { draft.text = v; keep(); }), "", true),
-            FIELDS.map(([name, label, placeholder, help]) => labelled(label, input(draft.fields[name] || "", placeholder, NUMBERS.includes(name), (v) => { draft.fields[name] = v; keep(); }), help, name.endsWith("_file"))))),
+            FIELDS.map(([name, label, placeholder, help]) => labelled(label, input(label, draft.fields[name] || "", placeholder, NUMBERS.includes(name), (v) => { draft.fields[name] = v; keep(); }), help, name.endsWith("_file"))))),
         value.refused ? el("p", { class: "dt-fault", role: "alert" }, value.refused) : null,
         value.started && !value.refused ? el("p", { class: "dt-soft", role: "status" }, "Queued. It runs on when you close the page.") : null,
         value.may_control ? el("div", { class: "dt-form-actions" }, el("button", { class: "dt-btn dt-primary", type: "button", disabled: waiting !== "", onclick: start }, "Start"),
@@ -148,8 +148,8 @@
     node.addEventListener("change", () => change(node.value));
     return node;
   }
-  function input(text, placeholder, numeric, change) {
-    const node = el("input", { type: "text", value: text, placeholder, inputmode: numeric ? "decimal" : null });
+  function input(label, text, placeholder, numeric, change) {
+    const node = el("input", { type: "text", "aria-label": label, value: text, placeholder, inputmode: numeric ? "decimal" : null });
     node.addEventListener("input", () => change(node.value));
     return node;
   }

@@ -157,7 +157,8 @@ def _published_view(records: Sequence[BenchmarkRecord]) -> list[dict[str, Any]]:
     models = list(dict.fromkeys(record.model for record in records))
     found = []
     for model in models:
-        own = [record for record in records if record.model == model]
+        found_here = [record for record in records if record.model == model]
+        own = sorted(found_here, key=lambda record: (record.suite, record.task, record.metric))
         rows = [
             {"task": r.task, "metric": r.metric.replace("_", " "), "value": number(r.value or 0.0), "note": r.note,
              "recomputed": None if r.recomputed is None else number(r.recomputed), "verified": r.verified}
