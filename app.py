@@ -8,6 +8,7 @@ import sys
 from pydantic import ValidationError
 
 from components import __version__
+from components.benchmark.gate import gate
 from components.core.errors import AppError
 from components.server import check_port, create_server, serve
 from components.services import build_services
@@ -32,7 +33,9 @@ def parse_arguments(argv: list[str]) -> Settings:
 
 
 def main(argv: list[str]) -> int:
-    """Start the app; 0 = ended on request, 2 = refused to start, with the reason on standard error."""
+    """Start the app; 0 = ended on request, 2 = refused to start, with the reason on standard error. Or run the gate."""
+    if argv[:1] == ["gate"]:
+        return gate(argv[1:])
     try:
         settings = parse_arguments(argv)
         refusal = settings.refusal()

@@ -14,6 +14,7 @@ from components.benchmark.recorder import Recorder
 from components.benchmark.rows import Item, messages_of
 from components.benchmark.spec import AccuracySettings
 from components.benchmark.store import PieceStore
+from components.benchmark.tasks import run_all
 from components.core.answers import Sampling
 from components.core.errors import EngineDiedError, EngineNotReadyError, StreamError
 from components.core.resampling import PairedResult, paired, wilson
@@ -55,7 +56,8 @@ async def ask_all(
                     client, await asyncio.to_thread(messages_of, item, folder), settings
                 )
                 saved = {"answer": answer, "finish_reason": reason, "failed": failed}
-                await asyncio.to_thread(store.save_document, f"{name}-{index:05d}", saved)
+                if not failed:  # the next attempt asks it again
+                    await asyncio.to_thread(store.save_document, f"{name}-{index:05d}", saved)
         metric = METRICS[settings.metric or item.metric]
         answer = str(saved["answer"])
         score = None if saved["failed"] else metric(answer, item.answers)
@@ -63,9 +65,7 @@ async def ask_all(
         done += 1
         tell(done, len(items))
 
-    async with asyncio.TaskGroup() as tasks:
-        for index, item in enumerate(items):
-            tasks.create_task(one(index, item))
+    await run_all(one(index, item) for index, item in enumerate(items))
     return [found[index] for index in range(len(items))]
 
 

@@ -26,6 +26,7 @@ from components.benchmark.recorder import Recorder
 from components.benchmark.rows import Item, read_items
 from components.benchmark.spec import BenchmarkSpec
 from components.benchmark.store import PieceStore
+from components.benchmark.tasks import until_cancelled
 from components.benchmark.throughput import add_cost, add_throughput, measure_throughput
 from components.benchmark.tokens import TextTokenizer, load_tokenizer
 from components.core.benchmarks import RecordBatch
@@ -66,7 +67,7 @@ class Driver:
         """The whole job; its result."""
         partial = self._folder.partial
         partial.mkdir(mode=0o700, parents=True)
-        asyncio.run(self._measure())
+        asyncio.run(until_cancelled(self._measure()))
         records = self._recorder.records
         (partial / RECORDS).write_bytes(RecordBatch(records=records).model_dump_json().encode())
         shutil.rmtree(partial / "exchange", ignore_errors=True)

@@ -7,7 +7,6 @@ all requests over the wall time.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import io
 import random
@@ -22,6 +21,7 @@ from typing import Any
 from PIL import Image
 
 from components.benchmark.spec import UseCase
+from components.benchmark.tasks import run_all
 from components.core.answers import Sampling
 from components.core.errors import StreamError
 from components.core.latency import timing_from_arrivals
@@ -114,9 +114,7 @@ async def put_load(
             found.append(await _one(client, messages, case, fixed=fixed))
 
     started_s = time.perf_counter()
-    async with asyncio.TaskGroup() as tasks:
-        for _ in range(min(concurrency, len(chats))):
-            tasks.create_task(worker())
+    await run_all(worker() for _ in range(min(concurrency, len(chats))))
     return LoadResult(time.perf_counter() - started_s, tuple(found))
 
 

@@ -20,6 +20,7 @@ from components.benchmark.rows import messages_of, read_items
 from components.benchmark.spec import QualitySettings, QuestionCorpus, TextCorpus
 from components.benchmark.store import PieceStore
 from components.benchmark.tables import to_table
+from components.benchmark.tasks import run_all
 from components.benchmark.tokens import TextTokenizer
 from components.core.divergence import Floats, first_fork
 from components.core.errors import InputError
@@ -163,9 +164,7 @@ class QualityRun:
             done["pieces"] += 1
             self._progress(label, done, len(paths), time.monotonic() - started_s)
 
-        async with asyncio.TaskGroup() as tasks:
-            for index, path in enumerate(paths):
-                tasks.create_task(one(index, path))
+        await run_all(one(index, path) for index, path in enumerate(paths))
         speed = done["tokens"] / (time.monotonic() - started_s) if done["new"] else None
         floor = await self._floor(label, paths)
         return [groups[index] for index in range(len(paths))], floor, speed

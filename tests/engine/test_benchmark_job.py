@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from components.benchmark.service import BenchmarkService, BenchmarkSettings
@@ -15,7 +16,7 @@ from components.core.benchmarks import BenchmarkRecord, RecordBatch
 from components.engines.catalog import Catalog
 from components.jobs.records import JobFolder
 from components.profiles.loader import load_pair
-from tests.running_app import new_state_dir
+from tests.running_app import new_state_dir, wait_until
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.engine
@@ -23,14 +24,20 @@ LIMIT_S = 600  # 60 s on two free cores
 OVERRIDES = {"chunks": 4, "items": 6, "prompt_lengths": [], "draws": 200}
 
 
-@pytest.fixture(scope="module")
-def records() -> dict[tuple[str, str], BenchmarkRecord]:
-    state = new_state_dir()
+def driver_folder(state: Path) -> JobFolder:
     catalog = Catalog([load_pair(ROOT / "profiles", "embedded")])
-    service = BenchmarkService(catalog, None, None, BenchmarkSettings(state, ROOT, "embedded", "cpu"))  # type: ignore[arg-type]
+    settings = BenchmarkSettings(state, ROOT, "embedded", "cpu")
+    service = BenchmarkService(catalog, None, None, settings)  # type: ignore[arg-type]
     spec = service.prepare({"models": ["embedded/coarse"], "suite": "quality", "overrides": OVERRIDES})
     folder = JobFolder(state / "jobs" / "benchmark-1")
     folder.create(json.loads(spec.as_json()))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def records() -> dict[tuple[str, str], BenchmarkRecord]:
+    state = new_state_dir()
+    folder = driver_folder(state)
     try:
         argv = [sys.executable, "-m", "components.benchmark.job", str(folder.path)]
         done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S, check=False)
@@ -40,9 +47,30 @@ def records() -> dict[tuple[str, str], BenchmarkRecord]:
         batch = RecordBatch.model_validate_json((folder.result / "records.json").read_bytes())
         assert ended.result is not None
         assert ended.result["records"] == len(batch.records)
-        assert not (state / "benchmark" / "work" / spec.work_key).exists()  # only an unfinished job leaves its work
+        assert not list((state / "benchmark" / "work").iterdir())  # only an unfinished job leaves its work
         return {(record.task, record.metric): record for record in batch.records}
     finally:
+        shutil.rmtree(state, ignore_errors=True)
+
+
+def test_a_driver_that_is_asked_to_end_leaves_no_process() -> None:
+    state = new_state_dir()
+    folder = driver_folder(state)
+    argv = [sys.executable, "-m", "components.benchmark.job", str(folder.path)]
+    driver = subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_until("an engine is starting", lambda: bool(psutil.Process(driver.pid).children(recursive=True)), 60)
+        children = psutil.Process(driver.pid).children(recursive=True)
+        driver.terminate()
+        driver.wait(60)
+        ended = folder.read_exit()
+        assert ended is not None
+        assert (ended.state, ended.failure_reason) == ("STOPPED", "Cancelled.")
+        _, alive = psutil.wait_procs(children, 10)
+        assert alive == []
+        assert not folder.partial.exists()
+    finally:
+        driver.kill()
         shutil.rmtree(state, ignore_errors=True)
 
 
@@ -64,4 +92,6 @@ def test_the_coarse_version_answers_worse_about_pictures(records: dict[tuple[str
     assert base is not None and candidate is not None
     assert 1.0 <= base < 1.2  # it sees the pictures: blind, it would not know the answers
     assert candidate > base
-    assert records["embedded-questions", "same_top_p_percent"].value != 100.0
+    kl = records["embedded-questions", "mean_kl_base_to_candidate_nats"]
+    assert kl.floor is not None and kl.low is not None
+    assert kl.low > kl.floor
