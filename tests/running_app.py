@@ -164,6 +164,10 @@ class RunningApp:
         """Until no process of the app is left."""
         return wait_until("no process is left", lambda: not self.processes(), limit_s, lambda: str(self.processes()))
 
+    def wait_alone(self, limit_s: float = 20.0) -> float:
+        """Until the app has no process but itself: what it decodes pictures in at its start ends by itself."""
+        return wait_until("it is alone", lambda: len(self.processes()) == 1, limit_s, lambda: str(self.processes()))
+
     def kill(self) -> None:
         """End the app itself without a warning, as the kernel would."""
         assert self.process is not None

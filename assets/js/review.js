@@ -27,7 +27,7 @@
   const empty = () => ({ verdict: null, a_right: null, b_right: null, claims: [], note: "", zoomed: false });
 
   window.diptych.reviewDesk = function (element, props, trigger, watch) {
-    const me = { item: null, draft: empty(), judged: [], key: null, timer: null, started: false, diff: keep.get("diff", true), heat: false, done: false };
+    const me = { item: null, draft: empty(), judged: [], key: null, waiting: null, timer: null, started: false, diff: keep.get("diff", true), heat: false, done: false };
     const picture = el("img", { class: "dt-picture", alt: "", draggable: "false" });
     const boxes = el("div", { class: "dt-boxes" });
     const stage = el("div", { class: "dt-stage", tabindex: "0", role: "group", "aria-label": "Picture: + and − zoom, arrows move, 0 fits" }, picture, boxes);
@@ -46,19 +46,27 @@
       me.started = true;
       send("next", {});
     }
+    /** One request at a time; a key pressed meanwhile is not lost but done when the answer is there. */
     function send(event, data) {
-      if (me.key) return;
+      if (me.key) { me.waiting = { event, data, item: me.item?.item_id }; return; }
       me.key = d.randomKey();
       element.classList.add("dt-busy");
       trigger(event, { ...review.query(), ...data, key: me.key });
       clearTimeout(me.timer);
       me.timer = setTimeout(() => { settle(); say("The server did not answer.", "What you wrote is kept. Try again."); }, PATIENCE_MS);
     }
+    function goOn() {
+      const wanted = me.waiting;
+      me.waiting = null;
+      if (!wanted) return;
+      if (wanted.event === "next") send("next", {});
+      else if (wanted.item === me.item?.item_id) send(wanted.event, wanted.data);
+    }
     function settle() { me.key = null; clearTimeout(me.timer); element.classList.remove("dt-busy"); }
     function receive(value) {
       if (!value.key || value.key !== me.key) { if (!me.item) draw(); return; }
       settle();
-      if (value.refused) { say(value.refused.message, value.refused.hint); return; }
+      if (value.refused) { say(value.refused.message, value.refused.hint); goOn(); return; }
       if (value.stored) { keep.drop(`draft.${value.stored}`); d.toast("Saved"); }
       if (value.undone) d.toast("Taken back");
       me.judged = value.judged || [];
@@ -67,7 +75,9 @@
       review.progress = value.batch && { batch: value.batch.id, counts: value.progress };
       review.changed("progress");
       me.done = !value.item;
+      if (value.batch && value.batch.id !== review.batch) { send("next", {}); return; } // chosen while it was on its way
       take(value.item);
+      goOn();
     }
     function take(item) {
       me.item = item;
@@ -102,7 +112,7 @@
       save(); draw();
     }
     function submit() {
-      if (!me.item || me.key) return;
+      if (!me.item) return;
       if (!me.draft.verdict) { say("There is no verdict yet.", "Press 1, 2, 3 or 4."); return; }
       clearTimeout(saving);
       send("submit", { judgement: { ...me.draft, item_id: me.item.item_id }, stay: !!me.item.verdict });

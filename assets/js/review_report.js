@@ -59,6 +59,7 @@
       if (!curve || curve.items < FEWEST) return r.divergence_mass ? el("p", {}, `The most divergent ${percent(r.divergence_mass.share_of_items)} of the items hold 90 % of the divergence.`) : null;
       const source = curve === r.curve ? "of the judged items" : "by the reference answers";
       return [el("h3", {}, "Does the order find the regressions?"), drawing(curve), el("p", {}, `Share of ${curve.regressions} regressions found against share of ${curve.items} items reviewed, most divergent first, ${source}. The first third finds ${percent(curve.found_in_first_third)}; 90 % are found after ${percent(curve.reviewed_for_90_percent)}.`,
+        source === "by the reference answers" && r.curve_of_disagreement_by_reference ? ` In the order of different answers the first third finds ${percent(r.curve_of_disagreement_by_reference.found_in_first_third)}.` : "",
         r.divergence_mass ? ` The most divergent ${percent(r.divergence_mass.share_of_items)} of the items hold 90 % of the divergence.` : "")];
     }
     function drawing(curve) {

@@ -44,6 +44,7 @@ def report_of(items: Sequence[Item], verdicts: Sequence[Verdict]) -> dict[str, A
         "agreement": agreement(verdicts),
         "curve": coverage_curve(answered, lambda item: None if item.outcome is None else item.outcome == REGRESSED),
         "curve_by_reference": coverage_curve(answered, regressed_by_reference),
+        "curve_of_disagreement_by_reference": coverage_curve(answered, regressed_by_reference, "disagreement"),
         "divergence_mass": divergence_mass(answered),
         "reference": _reference(answered),
         "worst": [worst_row(item, by_item[item.id]) for item in _worst(judged)],
@@ -162,8 +163,10 @@ def regressed_by_reference(item: Item) -> bool | None:
     return answered.base_matches and not answered.candidate_matches
 
 
-def coverage_curve(items: Sequence[Item], regressed: Callable[[Item], bool | None]) -> dict[str, Any] | None:
-    """Share of the regressions found against share of items reviewed, in the order of divergence.
+def coverage_curve(
+    items: Sequence[Item], regressed: Callable[[Item], bool | None], order: str = "divergence"
+) -> dict[str, Any] | None:
+    """Share of the regressions found against share of items reviewed, in the order of divergence or disagreement.
 
     Over the items of which it is known whether they regressed; None where none is known to have.
     """
@@ -172,7 +175,8 @@ def coverage_curve(items: Sequence[Item], regressed: Callable[[Item], bool | Non
     if not total:
         return None
     found_so_far, shares = 0, [0.0]
-    for _, hit in sorted(known, key=lambda pair: -_divergence(pair[0])):
+    place_of = _divergence if order == "divergence" else _disagreement
+    for _, hit in sorted(known, key=lambda pair: -place_of(pair[0])):
         found_so_far += hit
         shares.append(found_so_far / total)
     needed = next(place for place, share in enumerate(shares) if share >= 0.9)
@@ -204,6 +208,10 @@ def divergence_mass(items: Sequence[Item]) -> dict[str, Any] | None:
 def _divergence(item: Item) -> float:
     value = item.answered.divergence_nats if item.answered else None
     return -1.0 if value is None else value
+
+
+def _disagreement(item: Item) -> float:
+    return item.answered.disagreement if item.answered else -1.0
 
 
 def _reference(items: Sequence[Item]) -> dict[str, Any] | None:

@@ -218,7 +218,7 @@ class ReviewRepository:
         counts = select(row.state, row.is_open, func.count()).where(row.batch_id == batch_id)
 
         def count(session: Session) -> Progress:
-            found = list(session.execute(counts.group_by(row.state, row.is_open)).tuples())
+            found = list(session.execute(counts.group_by(row.state, row.is_open)))
             by_state = {state: sum(n for s, _, n in found if s == state.value) for state in ItemState}
             waiting = sum(n for _, is_open, n in found if is_open)
             return Progress(

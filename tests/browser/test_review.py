@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from tests.browser.conftest import REVIEW_ITEMS
 from tests.running_app import RunningApp
 
-SEALED = ("candidate", "Coarse", "coarse", "W4A16", "kl_", "nats", "a_is")
+SEALED = ("candidate", "Coarse", "coarse", "W4A16", "kl_", "a_is")
 
 
 class ReviewPage:

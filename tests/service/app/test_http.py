@@ -124,7 +124,7 @@ def test_f47_visitors_can_not_start_engines(public_app: RunningApp) -> None:
     with pytest.raises(RefusedError, match=r"[Vv]isitor"):
         public_app.call("compare", "Hello", [], {})
     assert public_app.models()["embedded/base"]["state"] == "STOPPED"
-    assert len(public_app.processes()) == 1
+    public_app.wait_alone()
 
 
 def test_f47_visitors_repeat_a_few_times_only(public_app: RunningApp, app: RunningApp) -> None:
@@ -142,7 +142,7 @@ def test_f47_junk_to_every_event_does_no_harm(public_app: RunningApp) -> None:
             answer = send_event(public_app, dependency["id"], data, event)
             assert "Traceback" not in answer.text
     assert public_app.models() == before
-    assert len(public_app.processes()) == 1
+    public_app.wait_alone()
 
 
 def test_sign_in_guards_every_route() -> None:

@@ -124,7 +124,7 @@ def test_a_model_folder_that_does_not_exist_is_named(state_dir: Path) -> None:
         wait_until("both are given up", lambda: states(app) == {"FATAL"}, 60, lambda: str(app.models()))
         assert "assets/nowhere/base" in app.models()["lost/base"]["message"]
         assert "assets/nowhere/w4a16" in app.models()["lost/w4a16"]["message"]
-        assert len(app.processes()) == 1
+        app.wait_alone()
     finally:
         app.close()
 
