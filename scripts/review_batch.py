@@ -105,17 +105,26 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("bundle", "curve"))
     parser.add_argument("--pictures", type=int)
+    parser.add_argument("--seed", help="another word draws other pictures")
     parser.add_argument("--state-dir", type=Path, help="keep the records of a curve there")
     given = parser.parse_args()
     bundle = given.what == "bundle"
     state = given.state_dir or Path(tempfile.mkdtemp(prefix="dt-rv-", dir=Path.home()))
     folder = state / "source"
     folder.mkdir(parents=True, exist_ok=True)
-    draw(folder, given.pictures or (24 if bundle else 200), 1 if bundle else 2, f"review-{given.what}")
+    draw(folder, given.pictures or (24 if bundle else 200), 1 if bundle else 2, given.seed or f"review-{given.what}")
     services = build_services(Settings(state_dir=state, start_engines=False))
     asyncio.run(answer(services, folder, given.what))
     report = json.loads((folder / "report.json").read_text())
-    print(json.dumps({name: report[name] for name in ("reference", "curve_by_reference", "divergence_mass")}, indent=1))
+    print(
+        json.dumps(
+            {
+                name: report[name]
+                for name in ("reference", "curve_by_reference", "curve_of_disagreement_by_reference", "divergence_mass")
+            },
+            indent=1,
+        )
+    )
     if bundle:
         shutil.rmtree(TARGET / "pictures", ignore_errors=True)
         shutil.copytree(folder, TARGET / "pictures", ignore=shutil.ignore_patterns("*.csv", "*.json"))

@@ -7,7 +7,6 @@
   const ORDERS = [["divergence", "Most divergent first"], ["disagreement", "Most different answers first"], ["random", "Random"], ["conflicts", "Conflicts of others"]];
   const ERRORS = ["misread_text", "wrong_count", "wrong_attribute", "invented_object", "missed_object", "spatial", "refusal", "format_or_loop", "language", "other"];
   const SEVERITIES = ["minor", "major", "critical"];
-  const POLL_MS = 2000;
 
   const field = (label, control, small) => el("label", { class: "dt-field" }, el("span", {}, label), control, small ? el("small", { class: "dt-soft" }, small) : null);
   const select = (options, value, label) => { const node = el("select", { "aria-label": label }, options.map(([v, text]) => el("option", { value: v }, text))); node.value = value; return node; };
@@ -28,10 +27,6 @@
       else if (next.refused) d.toast(next.refused.message);
       draw();
     });
-    setInterval(() => {
-      const running = (value.batches || []).some((b) => b.state === "RUNNING");
-      if (running && element.offsetParent !== null && document.visibilityState === "visible") trigger("act", { action: "look" });
-    }, POLL_MS);
     review.listeners.push((what) => { if (what === "who" || what === "progress") draw(); });
 
     function draw() {

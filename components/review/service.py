@@ -73,6 +73,8 @@ class ReviewService:
     async def run(self) -> None:
         """Until cancelled: store the bundled batch if need be, then answer the questions of batches."""
         try:
+            # Uploads that never became a batch, and what an app that was killed had unpacked.
+            await asyncio.to_thread(shutil.rmtree, self._folders.uploads / "review", ignore_errors=True)
             await asyncio.to_thread(
                 import_bundled, self._folders.bundled, self.reviews, self._traces, self._scores, self._images
             )

@@ -160,14 +160,13 @@ class _Board:
         return await asyncio.to_thread(self.now, request)
 
     async def act(self, event: gr.EventData, request: gr.Request) -> dict[str, Any]:
-        """Stop or resume a batch, or only look again."""
+        """Stop a batch, let it go on, or ask its failed items again."""
         data = as_mapping(event._data)  # noqa: SLF001
         answer: dict[str, Any] = {}
         try:
-            if data.get("action") != "look":
-                self._people.check_owner(request)
-                await asyncio.to_thread(self._service.change, str(data.get("batch")), str(data.get("action")))
-                self._service.runner.wake()
+            self._people.check_owner(request)
+            await asyncio.to_thread(self._service.change, str(data.get("batch")), str(data.get("action")))
+            self._service.runner.wake()
         except AppError as exc:
             answer["refused"] = exc.as_record()
         return {**await self.show(request), **answer}

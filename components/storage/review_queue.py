@@ -307,24 +307,20 @@ class ReviewQueue:
         return self._database.write(store)
 
     def _close_others(self, session: Session, reviewer: str, batch_id: str) -> None:
-        """One item at a time: what was open goes back to the queue; its draft is kept."""
+        """One item at a time: what was open goes back to the queue; its sides and its draft are kept."""
         row = ReviewAssignmentRow
         mine = select(row).where(row.reviewer == reviewer, row.batch_id == batch_id, row.is_open.is_(True))
         for assignment in session.scalars(mine):
             item = get_item(session, assignment.item_id)
             if item.locked_by == reviewer:
                 item.locked_by = item.locked_until = None
-            if assignment.draft:
-                assignment.is_open = False
-                assignment.skipped = True
-            else:
-                session.delete(assignment)
+            assignment.is_open = False
 
     def judged(self, reviewer: str, batch_id: str) -> list[str]:
         """Ids of the items with a verdict of this reviewer, in the order of the verdicts."""
         row = ReviewVerdictRow
         mine = select(row.item_id).where(row.batch_id == batch_id, row.reviewer == reviewer, row.state == "current")
-        return self._database.read(lambda session: list(session.scalars(mine.order_by(row.seq))))
+        return self._database.read(lambda session: list(dict.fromkeys(session.scalars(mine.order_by(row.seq)))))
 
     # ---- helpers ----------------------------------------------------------------------------------------------------
 

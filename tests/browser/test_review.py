@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
+import zipfile
 from collections.abc import Iterator
 
 import httpx
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.browser.conftest import REVIEW_ITEMS
+from tests.browser.conftest import REVIEW_ITEMS, SAMPLE
 from tests.running_app import RunningApp
 
 SEALED = ("candidate", "Coarse", "coarse", "W4A16", "kl_", "a_is")
@@ -201,3 +203,42 @@ def test_rows_that_cannot_be_used_are_named_before_anything_starts(review: Revie
     expect(said).to_contain_text("row 2 image: There is no picture 'missing.png'")
     expect(said).to_contain_text("row 4 id: '2' stands there twice")
     dialog.get_by_role("button", name="Close").click()
+
+
+def test_a_batch_from_a_zip_to_a_verdict(review: ReviewPage, app: RunningApp) -> None:
+    """The engines answer it; with the embedded pair these are real ones."""
+    page, data = review.page, io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        archive.write(SAMPLE, "one.png")
+        archive.write(SAMPLE.with_name("number.png"), "two.png")
+        archive.write(SAMPLE, "../outside.png")
+    page.get_by_role("button", name="New batch").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Name").fill("From a zip")
+    packed = {"name": "all.zip", "mimeType": "application/zip", "buffer": data.getvalue()}
+    dialog.get_by_label("Files").set_input_files(packed)
+    expect(dialog.get_by_role("status")).to_contain_text("all.zip is loaded")
+    dialog.get_by_label("Prompts").fill("Which shape is in this picture?\nWhat colour is it?")
+    dialog.get_by_role("button", name="Start").click()
+    said = dialog.get_by_role("status")
+    expect(said).to_contain_text("4 questions, 4 items: the engines are at work.", timeout=60_000)
+    expect(said).to_contain_text("../outside.png file: Its path leads out of the zip")
+    dialog.get_by_role("button", name="Close").click()
+    mine = page.locator(".dt-batch", has_text="From a zip")
+    expect(mine).to_have_attribute("data-state", "SUCCEEDED", timeout=300_000)
+    expect(mine).not_to_contain_text("failed")
+    mine.get_by_role("button", name="From a zip").click()
+    again = page.get_by_role("button", name="Look again")
+    page.wait_for_timeout(1500)
+    if again.count():
+        again.click()
+    expect(review.prompt).to_be_visible()
+    page.locator("h2").first.click()
+    page.keyboard.press("3")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("1 by you")).to_be_visible()
+    batch_id = mine.get_attribute("data-batch")
+    (row,) = app.call("review_export", {"reviewer": review.name, "batch": batch_id})
+    stored = httpx.get(f"{app.url}traces/{row['trace_id']}.json", trust_env=False).json()["traces"][0]
+    assert row["prompt"] == stored["prompt"]
+    assert row["base_text"] in [column["answer"]["text"] for column in stored["columns"]]

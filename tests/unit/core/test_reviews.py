@@ -46,8 +46,8 @@ def test_settled() -> None:
 
 
 def test_content_tokens() -> None:
-    assert [is_content(text) for text in (" red", "7", " The", ".", "\n", "not", "")] == [
-        True, True, False, False, False, True, False,
+    assert [is_content(text) for text in (" red", "7", " is", ".", "\n", "  ", "")] == [
+        True, True, True, True, False, False, False,
     ]  # fmt: skip
 
 
@@ -55,8 +55,8 @@ def test_divergence_of_content() -> None:
     def token(text: str, kl: float | None) -> TokenScore:
         return TokenScore(token_id=1, text=text, kl_base_to_candidate_nats=kl)
 
-    assert content_divergence([token(" the", 9.0), token(" red", 0.5), token(" star", 0.25)]) == 0.5
-    assert content_divergence([token(".", 9.0)]) == 9.0, "an answer of nothing else"
+    assert content_divergence([token("\n", 9.0), token(" red", 0.5), token(" star", 0.25)]) == 0.5
+    assert content_divergence([token(" ", 9.0)]) == 9.0, "an answer of nothing else"
     assert content_divergence([token(" red", None)]) is None
 
 
