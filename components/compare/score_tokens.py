@@ -165,7 +165,9 @@ def _is_same_token(base: TokenStep, candidate: TokenStep) -> bool:
 
 def _by_id(base: TokenStep, candidate: TokenStep) -> bool:
     """Whether ids can be compared; where one side has none, texts are, since an id and a text are never equal."""
-    return all(item.token_id is not None for step in (base, candidate) for item in (step, *step.top))
+    steps = (base, candidate)
+    alternatives = (item for step in steps for item in step.top)
+    return all(step.token_id is not None for step in steps) and all(item.token_id is not None for item in alternatives)
 
 
 def _name(item: TokenStep | TopLogprob, by_id: bool) -> int | str:
