@@ -34,7 +34,7 @@ def score_to_dict(score: Score, k: int) -> dict[str, Any]:
         "forks": list(score.forks),
         "ties_within_noise": list(score.ties),
         **summary(score),
-        "tokens": [_token(token, k) for token in score.tokens],
+        "tokens": [_token(score, token, k) for token in score.tokens],
         "notes": list(score.notes),
         "seconds": round(score.seconds, 3),
         "created_at": score.created_at.isoformat(),
@@ -84,9 +84,10 @@ def _line(score: Score) -> str:
     )
 
 
-def _token(token: TokenScore, k: int) -> dict[str, Any]:
+def _token(score: Score, token: TokenScore, k: int) -> dict[str, Any]:
     values = {name: getattr(token, name) for name in _TOKEN_FIELDS}
     tops = {"base_top": token.base_top, "candidate_top": token.candidate_top}
+    values["fork"] = score.is_fork(token)
     return values | {name: [item.model_dump(mode="json") for item in top[:k]] for name, top in tops.items()}
 
 

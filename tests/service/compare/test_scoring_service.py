@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -141,3 +142,15 @@ async def test_what_base_and_candidate_read_differently_is_refused(services: Ser
 def test_what_only_a_gpu_computes_is_said_to_be_untried() -> None:
     assert "not yet tried on a GPU" in precision_of(result((1,), (1,), logits_dtype="float32"))
     assert "GPU" not in precision_of(result((1,), (1,)))
+
+
+async def test_engines_over_several_gpus_are_scored_by_top_k(services: Services) -> None:
+    case = await case_of(services, Wanted())
+    base, candidate = (services.catalog.find(f"pixtral-large-2411/{name}") for name in ("base", "w4a16"))
+    spread = replace(case, base=base, candidate=candidate)
+    engines = Engines()
+    with_engines(services, engines)
+    assert services.scoring._method(case) == "exact"
+    assert services.scoring._method(spread) == "top_k"
+    with pytest.raises(InputError, match="spread over several GPUs"):
+        services.scoring.check_exact(spread)
