@@ -27,6 +27,21 @@
     return node;
   }
 
+  /** How many of the edges a value reaches. */
+  function steps(value, edges) { return edges.filter((edge) => value >= edge).length; }
+
+  /** Draw a part anew; a control in it that had the focus hands it to its counterpart, so that keys go on from there. */
+  function keepFocus(node, draw) {
+    const had = document.activeElement;
+    const alike = () => [...node.querySelectorAll(had.tagName)].filter((n) => n.className === had.className && !n.disabled);
+    if (!had || !node.contains(had)) { draw(); return; }
+    const index = alike().indexOf(had), text = had.textContent;
+    draw();
+    if (document.activeElement === had) return;
+    const found = alike();
+    (node.contains(had) ? had : found.find((n) => n.textContent === text) || found[index] || node.querySelector("button:enabled"))?.focus({ preventScroll: true });
+  }
+
   function setText(node, text) {
     if (node.textContent !== text) node.textContent = text;
   }
@@ -39,7 +54,7 @@
     for (const char of text) {
       if (char === "\n") { flush(); parts.push(el("span", { class: "dt-unseen" }, "⏎"), "\n"); }
       else if (char === "\t") { flush(); parts.push(el("span", { class: "dt-unseen" }, "⇥"), "\t"); }
-      else if (/[\p{Cc}\p{Cf}\p{Cs}\u2028\u2029]/u.test(char)) {
+      else if (/[\p{Cc}\p{Cf}\p{Cs}\p{Default_Ignorable_Code_Point}\u2028\u2029\u2800]/u.test(char)) {
         flush();
         parts.push(el("span", { class: "dt-unseen" }, `⟨U+${char.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`));
       } else plain += char;
@@ -160,6 +175,6 @@
     update();
   }
 
-  window.diptych = { el, fill, setText, visible, renderMarkdown, randomKey, state, changed, subscribe, visibleColumns, columnsDrawn, turnsOfPage,
+  window.diptych = { el, fill, setText, steps, keepFocus, visible, renderMarkdown, randomKey, state, changed, subscribe, visibleColumns, columnsDrawn, turnsOfPage,
     isStreaming, history, pickedIndex, showTurnInAddress, onKey, openSheet, showTab, toast, copyText, bind };
 })();

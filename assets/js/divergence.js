@@ -3,7 +3,7 @@
 (function () {
   "use strict";
   const d = window.diptych;
-  const { el, fill, setText } = d;
+  const { el, fill, steps } = d;
   const LEVELS = [0.01, 0.05, 0.2, 1]; // nats; the colour's steps
   const MODES = {
     kl: { name: "KL", level: (t, floor) => (t.kl === null ? null : t.kl <= floor ? 0 : steps(t.kl, LEVELS)), value: (t) => t.kl },
@@ -13,7 +13,6 @@
     agree: { name: "Agreement", level: (t) => (t.f === null ? null : t.f ? 4 : 0), value: (t) => t.f === null ? null : t.f ? 1 : 0 },
     ...d.eyesModes,
   };
-  function steps(value, edges) { let level = 0; for (const edge of edges) if (value >= edge) level += 1; return level; }
 
   function shown(token) {
     return token.b ? [el("span", { class: "dt-bytes", title: "Bytes of a part of a character" }, `⟨${token.b}⟩`)] : d.visible(token.t);
@@ -24,10 +23,10 @@
   function number(v, digits) { return v === null || v === undefined ? "not known" : v !== 0 && Math.abs(v) < 0.0005 ? v.toExponential(1) : v.toFixed(digits); }
 
   window.diptych.divergence = function (element, props, trigger, watch) {
-    const me = { value: {}, mode: "kl", at: -1, chosen: 0, spans: [], asked: "", candidate: null, unit: "nats" };
+    const me = { value: {}, mode: "kl", at: -1, chosen: 0, spans: [], asked: "", wanted: null, candidate: null, unit: "nats" };
     const heat = el("div", { class: "dt-heat", tabindex: "0", role: "group", "aria-label": "Tokens of the answer" });
     const map = el("canvas", { class: "dt-minimap", height: "34", title: "The whole answer; click to go there", role: "img", "aria-label": "Divergence over the answer's positions" });
-    const side = el("div", { class: "dt-inspect", "aria-live": "polite" });
+    const said = el("div", { "aria-live": "polite" }), more = el("div"), side = el("div", { class: "dt-inspect" }, said, more);
     const forkNote = el("p", { class: "dt-forks" });
     const eyes = d.eyes({
       measure: (picture, again) => { setMode("picture"); trigger("eyes", { turn: me.value.turn, of: me.value.path_of, candidate: me.value.candidate, picture, again }); },
@@ -40,7 +39,9 @@
     function ask(path, again) {
       const turn = latest();
       const candidate = me.candidate && columnOf(me.candidate, turn) ? me.candidate : null;
-      if (turn) trigger("score", { turn: turn.id, of: path, candidate, again }); // not "path": Gradio takes that for a file
+      if (!turn) return;
+      me.wanted = { turn: turn.id, of: path, candidate };
+      trigger("score", { ...me.wanted, again }); // not "path": Gradio takes that for a file
     }
     /** The column in which an engine answered a turn. */
     function columnOf(engine, turn) {
@@ -63,7 +64,7 @@
     d.subscribe(() => {
       markStale();
       const turn = latest();
-      if (!turn) { if (!d.visibleColumns().some((c) => c.value.turns.length)) { me.asked = ""; me.value = {}; fill(element); } return; }
+      if (!turn) { if (!d.visibleColumns().some((c) => c.value.turns.length)) { me.asked = ""; me.value = {}; me.wanted = { turn: null }; fill(element); } return; }
       const answers = d.visibleColumns().flatMap((c) => c.value.turns[c.value.turns.length - 1].answers.filter((a) => !a.continued).map((a) => a.id));
       const key = turn.id + answers.join();
       if (key === me.asked) return;
@@ -74,14 +75,20 @@
     });
 
     d.bind(props, watch, (value) => {
-      if (!value.state || value.state === "none") return;
+      if (!value.state || value.state === "none" || !isWanted(value)) return;
       if (value.state !== "done" || value.answer !== me.value.answer) me.at = -1;
       me.value = value;
       markStale();
       draw();
     });
 
-    function draw() {
+    /** Scores and picture reliance come by two events: a slow one of what was looked at before must not replace what is now. */
+    function isWanted(value) {
+      const { turn, of, candidate } = me.wanted || {};
+      return !me.wanted || (value.turn === turn && value.path_of === of && (!candidate || !value.candidate || value.candidate === candidate));
+    }
+    function draw() { d.keepFocus(element, redraw); }
+    function redraw() {
       const value = me.value;
       const paths = el("span", { class: "dt-switch", role: "group", "aria-label": "Whose answer" }, ["base", "candidate"].map((path) =>
         el("button", { type: "button", class: "dt-link", "aria-pressed": String(value.path_of === path), onclick: () => ask(path, false) }, `${path === "base" ? "Base" : "Candidate"}'s answer`)));
@@ -144,10 +151,14 @@
       me.spans = me.value.tokens.map((token, index) => el("span", { class: "dt-tok", "data-i": index }, shown(token)));
       fill(heat, me.spans);
     }
+    /** What lies within the noise is no difference, whichever figure shows it; the pictures' modes have noise of their own. */
+    function levelOf(token) {
+      const level = MODES[me.mode].level(token, me.value.floor ?? 0);
+      return level > 0 && token.low && !d.eyesModes[me.mode] ? 0 : level;
+    }
     function paint() {
-      const mode = MODES[me.mode], floor = me.value.floor ?? 0;
       me.value.tokens.forEach((token, index) => {
-        const level = mode.level(token, floor);
+        const level = levelOf(token);
         me.spans[index].className = `dt-tok dt-l${level === null ? "x" : level}${token.f ? " dt-fork" : ""}${index === me.at ? " dt-at" : ""}`;
       });
       drawMap();
@@ -160,7 +171,7 @@
       pen.scale(ratio, ratio);
       const values = tokens.map((t) => mode.value(t) ?? 0), top = Math.max(...values, 1e-9), step = width / tokens.length;
       values.forEach((v, i) => {
-        const above = mode.level(tokens[i], me.value.floor ?? 0) > 0;
+        const above = levelOf(tokens[i]) > 0;
         pen.fillStyle = style.getPropertyValue(above ? "--cand" : "--line");
         const h = Math.max(1.5, Math.sqrt(v / top) * 28);
         pen.fillRect(i * step, 31 - h, Math.max(step - (step > 4 ? 1 : 0), 0.6), h);
@@ -174,17 +185,22 @@
       me.value.tokens.forEach((t, i) => { if ((t.kl ?? -1) > (me.value.tokens[best].kl ?? -1)) best = i; });
       return best;
     }
+    /** What base and candidate each find likeliest, of what they list themselves: the other may not list it. */
     function pair(token) {
-      const known = token.top.filter(([, p, q]) => p !== null && q !== null);
-      const byBase = [...known].sort((a, b) => b[1] - a[1])[0], byCandidate = [...known].sort((a, b) => b[2] - a[2])[0];
-      return byBase && byCandidate ? [byBase, byCandidate] : null;
+      const first = (column) => token.top.filter((row) => row[column] !== null).sort((a, b) => b[column] - a[column])[0];
+      return first(1) && first(2) ? [first(1), first(2)] : null;
+    }
+    function apartFromForks() {
+      const count = me.value.tokens.length, ties = me.value.tokens.filter((t) => t.tie).length, unknown = me.value.tokens.filter((t) => t.f === null).length;
+      return (ties ? ` At ${ties} token${ties > 1 ? "s" : ""} the likeliest differ within the noise: no fork.` : "")
+        + (unknown ? ` At ${unknown} of ${count} tokens it is not known whether both would choose the same.` : "");
     }
     function sayForks() {
-      const forks = forkList();
-      if (!forks.length) { fill(forkNote, "Same path: no fork, at every token both would choose the same."); return; }
+      const forks = forkList(), rest = apartFromForks();
+      if (!forks.length) { fill(forkNote, rest ? `Same path: no fork found.${rest}` : "Same path: no fork, at every token both would choose the same."); return; }
       const first = forks[0], both = pair(me.value.tokens[first]);
       fill(forkNote, `Same path: ${forks.length} fork${forks.length > 1 ? "s" : ""}, the first at token ${first + 1}`,
-        both ? [": base ", el("code", {}, inLine(both[0][0])), ` ${both[0][1].toFixed(2)} → candidate `, el("code", {}, inLine(both[1][0])), ` ${both[1][2].toFixed(2)}`] : "", ".",
+        both ? [": base ", el("code", {}, inLine(both[0][0])), ` ${both[0][1].toFixed(2)} → candidate `, el("code", {}, inLine(both[1][0])), ` ${both[1][2].toFixed(2)}`] : "", `.${rest}`,
         el("span", { class: "dt-head-actions" }, el("button", { type: "button", class: "dt-link", title: "Key p", onclick: () => jump(-1) }, "‹ Previous fork"), el("button", { type: "button", class: "dt-link", title: "Key n", onclick: () => jump(1) }, "Next fork ›")));
     }
     function jump(direction) {
@@ -211,9 +227,10 @@
     }
     /** A new sibling answer in the column of that role: it is given the tokens before this one, and the chosen one. */
     function goOn(role, index) {
+      const chosen = me.value.tokens[index]?.top[me.chosen];
+      if (me.value.method !== "exact" || !chosen || !(chosen[3] >= 0)) return false;
       const column = columnOf(me.value[role], { id: me.value.turn });
       if (!column || d.isStreaming()) { d.toast(column ? "Wait until the answers are written" : `No ${role} column shows this turn`); return true; }
-      const chosen = me.value.tokens[index].top[me.chosen];
       delete d.state.selected[column.value.turns.find((t) => t.id === me.value.turn).answers[0].id]; // the new one is looked at
       column.trigger("force", { turn: me.value.turn, answer_id: me.value.answer, index, token_id: chosen[3] });
       column.element.closest(".dt-col").scrollIntoView({ block: "nearest", behavior: "smooth" });
@@ -228,8 +245,8 @@
     function inspect(index) {
       const token = me.value.tokens[index], both = pair(token);
       const title = el("h4", {}, token.f ? `Fork at token ${index + 1}` : `Token ${index + 1} of ${me.value.tokens.length}`);
-      const words = both && token.f
-        ? el("p", {}, "The base says ", el("code", {}, inLine(both[0][0])), "; the candidate would say ", el("code", {}, inLine(both[1][0])), ".")
+      const words = both && (token.f || token.tie)
+        ? el("p", {}, "The base finds ", el("code", {}, inLine(both[0][0])), " likeliest, the candidate ", el("code", {}, inLine(both[1][0])), token.tie ? ": a tie within the noise." : ".")
         : el("p", {}, el("code", {}, shown(token)));
       const top = Math.max(...token.top.map(([, p, q]) => Math.max(p ?? 0, q ?? 0)), 1e-9);
       const bar = (side, p) => el("span", { class: `dt-bar dt-bar-${side}`, title: percent(p) }, el("i", { style: `width:${Math.round(((p ?? 0) / top) * 100)}%` }));
@@ -239,9 +256,10 @@
       const times = me.value.floor > 0 && token.kl !== null ? (token.kl > me.value.floor ? `, ${Math.round(token.kl / me.value.floor).toLocaleString()} × the highest noise` : ", within the noise: no difference") : "";
       const facts = token.kl === null ? "Not on the same path, or nothing that both sides list."
         : `KL ${me.value.method === "exact" ? "" : "≥ "}${number(inUnit(token.kl), 4)} ${me.unit}${times} · Δp ${number(token.dp === null ? null : token.dp * 100, 2)} % · rank ${token.rb ?? "?"} → ${token.rc ?? "?"}` + (token.hb === null ? "" : ` · entropy ${number(inUnit(token.hb), 2)} → ${number(inUnit(token.hc), 2)}`) + (token.m !== null && token.m < 0.9995 ? ` · ${percent(token.m)} of the base covered` : "");
-      fill(side, title, words, el("div", { class: "dt-mirror", role: "group", "aria-label": "Probabilities of both models" }, el("div", { class: "dt-bars dt-soft" }, el("small", {}), el("span", {}, "Base"), el("span", {}), el("span", {}, "Candidate"), el("small", {})), rows), el("p", { class: "dt-soft" }, facts), eyes.about(token),
+      fill(said, title, words);
+      d.keepFocus(more, () => fill(more, el("div", { class: "dt-mirror", role: "group", "aria-label": "Probabilities of both models" }, el("div", { class: "dt-bars dt-soft" }, el("small", {}), el("span", {}, "Base"), el("span", {}), el("span", {}, "Candidate"), el("small", {})), rows), el("p", { class: "dt-soft" }, facts), eyes.about(token),
         goOnButtons(index),
-        el("p", { class: "dt-soft" }, el("kbd", {}, "n"), " ", el("kbd", {}, "p"), " next, previous fork", me.value.method === "exact" ? [" · ", el("kbd", {}, "f"), " force"] : ""));
+        el("p", { class: "dt-soft" }, el("kbd", {}, "n"), " ", el("kbd", {}, "p"), " next, previous fork", me.value.method === "exact" ? [" · ", el("kbd", {}, "f"), " force"] : "")));
     }
     function inUnit(nats) { return nats === null || me.unit === "nats" ? nats : nats / Math.LN2; }
     function histogram(value) {
@@ -259,8 +277,10 @@
     });
     map.addEventListener("click", (event) => select(Math.floor((event.offsetX / map.clientWidth) * me.value.tokens.length), true));
     new ResizeObserver(() => { if (me.value.state === "done") drawMap(); }).observe(element);
-    d.onKey("n", "Next fork", () => jump(1));
-    d.onKey("p", "Previous fork", () => jump(-1));
-    d.onKey("f", "Force the chosen token into the candidate", () => me.value.state === "done" && me.at >= 0 && !!me.value.tokens[me.at].top.length && goOn("candidate", me.at));
+    /** Keys are for what is in sight: not behind an open sheet, not on another tab. */
+    const inSight = (act) => () => element.checkVisibility() && !document.querySelector("dialog[open]") && me.value.state === "done" && act();
+    d.onKey("n", "Next fork", inSight(() => jump(1)));
+    d.onKey("p", "Previous fork", inSight(() => jump(-1)));
+    d.onKey("f", "Force the chosen token into the candidate", inSight(() => goOn("candidate", me.at)));
   };
 })();

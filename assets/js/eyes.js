@@ -3,10 +3,9 @@
 (function () {
   "use strict";
   const d = window.diptych;
-  const { el, fill } = d;
+  const { el, fill, steps } = d;
   const CHANGES = { removed: "Remove", blurred: "Blur", small: "Scale down", swapped: "Swap" };
   const WORDS = { removed: "removed", blurred: "blurred", small: "scaled down and back", swapped: "swapped for another" };
-  const steps = (value, edges) => edges.filter((edge) => value >= edge).length;
   const nats = (v) => (Math.abs(v) < 0.005 ? 0 : v).toFixed(2);
   const signed = (v) => (v >= 0.005 ? "+" : "") + nats(v);
 
@@ -44,7 +43,8 @@
     function choose(name) {
       if (value.eyes && value.eyes.results[name] && shown !== name) { shown = name; mark(); draw(); repaint(); } else measure(name, !!(value.eyes && value.eyes.results[name]));
     }
-    function draw() {
+    function draw() { d.keepFocus(box, redraw); }
+    function redraw() {
       const eyes = value.eyes || { results: {} };
       const buttons = Object.entries(CHANGES).map(([name, words]) => el("button", { type: "button", class: "dt-link", "aria-pressed": String(shown === name && !!result()), "data-picture": name, disabled: eyes.busy, onclick: () => choose(name) }, words));
       fill(box, el("p", { class: "dt-eyes-ask" }, el("b", {}, "Is it the eyes or the words?"), el("span", { class: "dt-soft" }, " Score the answer again with the picture changed: "), el("span", { class: "dt-switch" }, buttons)),
@@ -54,7 +54,10 @@
     }
     function told(found) {
       const side = value.path_of === "candidate" ? "candidate" : "base", count = value.tokens.length;
-      const lies = found.share === null ? "There is no divergence above the noise to lie on them." : `${found.share} of the divergence above the noise lies on them.`;
+      const none = value.method !== "exact" ? "Which part of the divergence lies on them needs an exact score."
+        : value.floor === null ? "Which part of the divergence lies on them is not known, since its noise floor is not."
+        : "There is no divergence above the noise to lie on them.";
+      const lies = found.share === null ? none : `${found.share} of the divergence above the noise lies on them.`;
       return [
         el("p", { class: "dt-soft" }, el("span", { class: "dt-key" }, ["0", "1", "2", "3", "4"].map((n) => el("i", { class: `dt-l${n}` }))),
           ` Picture: tokens the answer took from the picture, by how much likelier the ${side} finds them with it than with it ${WORDS[shown]}. Grey: not above the noise. Picture, change: how far the candidate's reliance is from the base's.`),

@@ -39,17 +39,26 @@ class Choice:
         return cls(str(given.get("answer_id") or ""), int(str(numbers["index"])), int(str(numbers["token_id"])))
 
 
-def continuation_of(trace: Trace, choice: Choice, vocabulary: Vocabulary | None) -> tuple[StoredAnswer, Continuation]:
-    """The answer a choice is about, and the record of the choice.
+def source_of(trace: Trace, choice: Choice) -> StoredAnswer:
+    """The answer that a choice is about.
 
     Raises:
-        InputError: there is no such answer or token, or nothing can follow it; names the field.
+        InputError: there is no such answer, or it is not over.
     """
     source = next((a for a in trace.answers if a.slot.id == choice.answer_id), None)
     if source is None:
         raise InputError("This turn has no such answer.", "Score the turn again.", field="answer_id")
     if source.answer.outcome is Outcome.STREAMING:
         raise InputError("That answer is still being written.", "Wait for its end.", field="answer_id")
+    return source
+
+
+def continuation_of(source: StoredAnswer, choice: Choice, vocabulary: Vocabulary | None) -> Continuation:
+    """The record of a choice about that answer.
+
+    Raises:
+        InputError: there is no such token, or nothing can follow it; names the field.
+    """
     count = len(source.answer.tokens)
     if choice.index >= count:
         raise InputError(f"That answer has {count} tokens.", f"Accepted: 0 to {count - 1}.", field="index")
@@ -62,7 +71,7 @@ def continuation_of(trace: Trace, choice: Choice, vocabulary: Vocabulary | None)
             "Choose another of the listed tokens.", field="token_id",
         )  # fmt: skip
     text = vocabulary.text(choice.token_id)
-    return source, Continuation(
+    return Continuation(
         answer_id=source.slot.id,
         given_tokens=choice.index + 1,
         token_id=choice.token_id,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import logging
 import secrets
 import time
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from components.compare.changed_pictures import PictureChanger
 from components.compare.scoring import ScoringService, precision_of
 from components.core.answers import ImageRecord, TokenStep
 from components.core.divergence import Floats
-from components.core.errors import EngineNotReadyError, InputError
+from components.core.errors import EngineError, EngineNotReadyError, InputError, StreamError
 from components.core.reliance import (
     PICTURE_CHANGES,
     ChangedPicture,
@@ -35,12 +36,13 @@ from components.core.reliance import (
     SideReliance,
     TokenReliance,
 )
-from components.engines.exact_scoring import ExactResult, ExactScorer, PathTokens
+from components.engines.exact_scoring import ExactResult, ExactScorer, PathTokens, other_batch
 from components.engines.supervisor import EngineHub
 from components.engines.transport import EngineClient
 from components.storage.answer_records import AnswerRecords
 from components.storage.images import ImageStore
 
+_log = logging.getLogger(__name__)
 _FLOOR_TRIES = 3
 
 
@@ -146,22 +148,29 @@ class EyesService:
     async def _floor(
         self, clients: tuple[EngineClient, EngineClient], paths: tuple[PathTokens, PathTokens], alone: list[ExactResult]
     ) -> RelianceFloor | None:
-        """The same once more in another batch shape; None where the requests did not meet in one step."""
-        again = []
-        for client in clients:
-            for _ in range(_FLOOR_TRIES):
-                result = await self._exact.across_prompts(client, *paths, in_company=True)
-                if all(_batches(result)[i] > _rows(path) for i, path in enumerate(paths)):
-                    again.append(result)
-                    break
-            else:
-                return None
+        """The same once more in another batch shape; None where that could not be had: the result stands without."""
+        again: list[ExactResult] = []
+        shapes = (0, 0)
+        try:
+            for client, first in zip(clients, alone, strict=True):
+                for _ in range(_FLOOR_TRIES):
+                    result = await self._exact.across_prompts(client, *paths, in_company=True)
+                    found = _other_batches(first, result)
+                    if found is not None:
+                        again.append(result)
+                        shapes = shapes if any(shapes) else found
+                        break
+                else:
+                    return None
+        except (EngineError, StreamError) as exc:
+            _log.warning("The noise of picture reliance could not be measured: %s %s", exc, exc.detail)
+            return None
         shifts = [_nats(second) - _nats(first) for first, second in zip(alone, again, strict=True)]
         return RelianceFloor(
             base_nats=float(np.abs(shifts[0]).max()),
             candidate_nats=float(np.abs(shifts[1]).max()),
             change_nats=float(np.abs(shifts[1] - shifts[0]).max()),
-            batch_tokens=(_rows(paths[1]), _batches(again[0])[1]),
+            batch_tokens=shapes,
         )
 
 
@@ -182,12 +191,11 @@ def without_pictures(path: PathTokens, client: EngineClient) -> PathTokens:
     return replace(path, prompt_ids=rest, images=())
 
 
-def _rows(path: PathTokens) -> int:
-    return len(path.prompt_ids) + len(path.answer_ids) - 1
-
-
-def _batches(result: ExactResult) -> tuple[int, int]:
-    return max(result.base_batch_tokens), max(result.batch_tokens)
+def _other_batches(alone: ExactResult, in_company: ExactResult) -> tuple[int, int] | None:
+    """Batch shapes of the changed prompt, where both prompts were computed in other ones; else None."""
+    if other_batch(alone.base_batch_tokens, in_company.base_batch_tokens) is None:
+        return None
+    return other_batch(alone.batch_tokens, in_company.batch_tokens)
 
 
 def _nats(result: ExactResult) -> Floats:

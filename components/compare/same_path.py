@@ -45,13 +45,20 @@ def messages_of(
     return messages_for(ask, parents, chosen_answers(parents, slot.position, slot.history), data_url)
 
 
-def why_not_by_ids(entry: CatalogEntry, status: EngineStatus, trace: Trace, stored: StoredAnswer) -> str:
-    """Why this engine can't be given the answer's token ids as they are; empty where it can."""
+def why_not_by_ids(
+    entry: CatalogEntry, status: EngineStatus, trace: Trace, parents: Sequence[Trace], stored: StoredAnswer
+) -> str:
+    """Why this engine can't be given the answer's token ids as they are; empty where it can.
+
+    Args:
+        parents: the turns before; their pictures are a part of the prompt.
+    """
     if entry.model.source.kind == "remote":
         return f"{entry.engine_id} runs elsewhere, without our extension."
     if status.engine_version is not None and not is_supported(status.engine_version):
         return f"{entry.engine_id} is vLLM {status.engine_version}, which the extension does not know."
-    if entry.pair.vision and trace.images and entry.pair.serve_of(entry.model).tokenizer_mode != "mistral":
+    has_pictures = any(turn.images for turn in (*parents, trace))
+    if entry.pair.vision and has_pictures and entry.pair.serve_of(entry.model).tokenizer_mode != "mistral":
         return "with pictures it needs the mistral tokenizer mode."
     answer = stored.answer
     if not answer.prompt_token_ids or any(step.token_id is None for step in answer.tokens):

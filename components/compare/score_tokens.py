@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from components.engines.exact_scoring import ExactResult
 from components.engines.prompt_logprobs import Row, check_same_vocabulary
 
 _FEW_ALTERNATIVES = 5
+_LOST = "\ufffd"  # a part of a character: many tokens have this text
 
 
 def exact_tokens(answer: Answer, result: ExactResult, text_of: Callable[[int], str]) -> list[TokenScore]:
@@ -81,7 +83,7 @@ def top_k_tokens(base: Answer, candidate: Answer, path: Side) -> tuple[list[Toke
             )
     written = base if path == "base" else candidate
     pairs = list(zip(base.tokens, candidate.tokens, strict=False))
-    same = next((i for i, (b, c) in enumerate(pairs) if _name(b) != _name(c)), len(pairs))
+    same = next((i for i, (b, c) in enumerate(pairs) if not _is_same_token(b, c)), len(pairs))
     scored = [_top_k_token(b, c, b if path == "base" else c) for b, c in pairs[: same + 1]]
     rest = [_unknown(step) for step in written.tokens[len(scored) :]]
     fewest = min(min(len(b.top), len(c.top)) for b, c in pairs[: same + 1])
@@ -90,6 +92,10 @@ def top_k_tokens(base: Answer, candidate: Answer, path: Side) -> tuple[list[Toke
         notes.append(f"After token {len(scored)} the answers have parted; what follows is not on the same path.")
     if fewest < _FEW_ALTERNATIVES:
         notes.append("An endpoint returned few alternatives: the bound is loose.")
+    if not all(_by_id(b, c) for b, c in pairs[: same + 1]):
+        notes.append(
+            "An endpoint names alternatives by text only; those whose text may stand for several are left out."
+        )
     return scored + rest, notes
 
 
@@ -148,31 +154,50 @@ def _as_step(row: Row, step: TokenStep, texts: Mapping[int, str], text_of: Calla
     return step.model_copy(update={"top": top})
 
 
-def _name(step: TokenStep) -> int | str:
-    return step.token_id if step.token_id is not None else step.text
+def _is_same_token(base: TokenStep, candidate: TokenStep) -> bool:
+    """By id where both have one, else by bytes or text; a text that stands for several tokens is never the same."""
+    if base.token_id is not None and candidate.token_id is not None:
+        return base.token_id == candidate.token_id
+    if base.raw is not None and candidate.raw is not None:
+        return base.raw == candidate.raw
+    return base.text == candidate.text and _LOST not in base.text
+
+
+def _by_id(base: TokenStep, candidate: TokenStep) -> bool:
+    """Whether ids can be compared; where one side has none, texts are, since an id and a text are never equal."""
+    steps = (base, candidate)
+    alternatives = (item for step in steps for item in step.top)
+    return all(step.token_id is not None for step in steps) and all(item.token_id is not None for item in alternatives)
+
+
+def _name(item: TokenStep | TopLogprob, by_id: bool) -> int | str:
+    return item.token_id if by_id and item.token_id is not None else item.text
 
 
 def _unknown(step: TokenStep) -> TokenScore:
     return TokenScore(token_id=step.token_id if step.token_id is not None else -1, text=step.text, raw=step.raw)
 
 
-def _listed(step: TokenStep) -> dict[int | str, float]:
-    found = {
-        (item.token_id if item.token_id is not None else item.text): item.logprob
-        for item in step.top
-        if item.logprob is not None
-    }
-    return {name: value for name, value in found.items() if value is not None}
+def _listed(step: TokenStep, by_id: bool) -> dict[int | str, float]:
+    """What a list tells of each id, or of each text that can stand for one token only."""
+    named = [(_name(item, by_id), item.logprob) for item in step.top]
+    counts = Counter(name for name, _ in named)
+    return {name: value for name, value in named if value is not None and _is_clear(name) and counts[name] == 1}
+
+
+def _is_clear(name: int | str) -> bool:
+    return isinstance(name, int) or (name != "" and _LOST not in name)
 
 
 def _top_k_token(base: TokenStep, candidate: TokenStep, written: TokenStep) -> TokenScore:
-    p, q = _listed(base), _listed(candidate)
+    by_id = _by_id(base, candidate)
+    p, q = _listed(base, by_id), _listed(candidate, by_id)
     shared = [name for name in p if name in q]
     kl = mass = None
     if shared:
         bound = tail_bucket(np.array([[p[name] for name in shared]]), np.array([[q[name] for name in shared]]))
         kl, mass = float(bound.kl_base_to_candidate_nats[0]), float(bound.base_mass[0])
-    name = _name(written)
+    name = _name(written, by_id)
     base_logprob, candidate_logprob = p.get(name), q.get(name)
     both = base_logprob is not None and candidate_logprob is not None
     return TokenScore(
@@ -183,29 +208,34 @@ def _top_k_token(base: TokenStep, candidate: TokenStep, written: TokenStep) -> T
         base_logprob=base_logprob,
         candidate_logprob=candidate_logprob,
         delta_p=math.exp(candidate_logprob) - math.exp(base_logprob) if both else None,  # type: ignore[arg-type]
-        fork=_best(p) != _best(q),
+        fork=_is_fork(_best(base, by_id), _best(candidate, by_id)),
         covered_mass=mass,
-        base_top=_side(base, p, q, base=True),
-        candidate_top=_side(candidate, q, p, base=False),
+        base_top=_side(base, q, by_id, base=True),
+        candidate_top=_side(candidate, p, by_id, base=False),
     )
 
 
-def _best(listed: dict[int | str, float]) -> int | str | None:
-    return max(listed, key=lambda name: listed[name], default=None)
+def _best(step: TokenStep, by_id: bool) -> int | str | None:
+    """What a list puts first; None where it is empty, or its first may be any of several tokens."""
+    known = [item for item in step.top if item.logprob is not None]
+    if not known:
+        return None
+    name = _name(max(known, key=lambda item: item.logprob or 0.0), by_id)
+    return name if name in _listed(step, by_id) else None
 
 
-def _side(
-    step: TokenStep, own: dict[int | str, float], other: dict[int | str, float], *, base: bool
-) -> tuple[Alternative, ...]:
-    items: Sequence[tuple[int | str, int | None, str]] = [
-        (item.token_id if item.token_id is not None else item.text, item.token_id, item.text) for item in step.top
-    ]
+def _is_fork(base: int | str | None, candidate: int | str | None) -> bool | None:
+    return None if base is None or candidate is None else base != candidate
+
+
+def _side(step: TokenStep, other: dict[int | str, float], by_id: bool, *, base: bool) -> tuple[Alternative, ...]:
+    found = [(item, other.get(_name(item, by_id))) for item in step.top]
     return tuple(
         Alternative(
-            token_id=-1 if token_id is None else token_id,
-            text=text,
-            base_logprob=own.get(name) if base else other.get(name),
-            candidate_logprob=other.get(name) if base else own.get(name),
+            token_id=-1 if item.token_id is None else item.token_id,
+            text=item.text,
+            base_logprob=item.logprob if base else others,
+            candidate_logprob=others if base else item.logprob,
         )
-        for name, token_id, text in items
+        for item, others in found
     )

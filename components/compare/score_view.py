@@ -32,8 +32,9 @@ def score_to_dict(score: Score, k: int) -> dict[str, Any]:
         "floor": None if score.floor is None else score.floor.model_dump(mode="json"),
         "first_fork": score.first_fork,
         "forks": list(score.forks),
+        "ties_within_noise": list(score.ties),
         **summary(score),
-        "tokens": [_token(token, k) for token in score.tokens],
+        "tokens": [_token(score, token, k) for token in score.tokens],
         "notes": list(score.notes),
         "seconds": round(score.seconds, 3),
         "created_at": score.created_at.isoformat(),
@@ -41,9 +42,9 @@ def score_to_dict(score: Score, k: int) -> dict[str, Any]:
 
 
 def summary(score: Score) -> dict[str, Any]:
-    """Figures over all tokens that have a value."""
+    """Figures over all tokens that have a value; a tie within the noise counts as the same likeliest token."""
     kl = score.known("kl_base_to_candidate_nats")
-    forks = [token.fork for token in score.tokens if token.fork is not None]
+    forks = [fork for token in score.tokens if (fork := score.is_fork(token)) is not None]
     delta_p = score.known("delta_p")
     if not kl:
         return {"mean_kl_base_to_candidate_nats": None, "tokens_scored": 0}
@@ -74,17 +75,19 @@ def _line(score: Score) -> str:
         return f"- {score.candidate_engine}, {score.path}'s answer: no token could be compared ({score.method})."
     bound = "" if score.method == "exact" else "at least "
     floor = f", noise floor {score.floor.mean_nats:.2g}" if score.floor else ", noise floor not measured"
+    within = _WITHIN if _is_mean_within_noise(score, figures) else ""
     fork = "no fork" if score.first_fork is None else f"first fork at token {score.first_fork + 1}"
     return (
         f"- {score.candidate_engine} against {score.base_engine}, on the {score.path}'s {figures['tokens_scored']} "
-        f"tokens: mean KL(base‖candidate) {bound}{mean:.4g} nats{floor}; {fork} (method {score.method}: "
+        f"tokens: mean KL(base‖candidate) {bound}{mean:.4g} nats{within}{floor}; {fork} (method {score.method}: "
         f"{score.precision})."
     )
 
 
-def _token(token: TokenScore, k: int) -> dict[str, Any]:
+def _token(score: Score, token: TokenScore, k: int) -> dict[str, Any]:
     values = {name: getattr(token, name) for name in _TOKEN_FIELDS}
     tops = {"base_top": token.base_top, "candidate_top": token.candidate_top}
+    values["fork"] = score.is_fork(token)
     return values | {name: [item.model_dump(mode="json") for item in top[:k]] for name, top in tops.items()}
 
 
@@ -105,7 +108,7 @@ def page_view(score: Score, labels: Mapping[str, str], candidates: Sequence[str]
         "floor_words": {unit: _floor_words(score, unit) for unit in _PER_NAT},
         "figures": {unit: _figure_words(score, unit) for unit in _PER_NAT},
         "notes": list(score.notes),
-        "tokens": [_page_token(token) for token in score.tokens],
+        "tokens": [_page_token(score, token) for token in score.tokens],
     }
 
 
@@ -116,6 +119,7 @@ _METHOD_WORDS = {
 }
 
 
+_WITHIN = " (within the noise: no difference)"
 _PER_NAT = {"nats": 1.0, "bits": 1 / math.log(2)}
 
 
@@ -129,6 +133,15 @@ def _floor_words(score: Score, unit: str) -> str:
     return f"noise floor {mean}, at most {most} {unit} over {floor.tokens} tokens"
 
 
+def _is_mean_within_noise(score: Score, figures: Mapping[str, Any]) -> bool:
+    """Whether the base's own mean distance from itself is as large, or no single token stands out of the noise."""
+    floor = score.floor
+    return floor is not None and (
+        figures["mean_kl_base_to_candidate_nats"] <= floor.mean_nats
+        or figures["max_kl_base_to_candidate_nats"] <= floor.max_nats
+    )
+
+
 def _figure_words(score: Score, unit: str) -> list[str]:
     figures = summary(score)
     mean = figures["mean_kl_base_to_candidate_nats"]
@@ -136,8 +149,9 @@ def _figure_words(score: Score, unit: str) -> list[str]:
         return ["No token could be compared."]
     error = figures["mean_kl_standard_error_nats"]
     spread = f" ± {_in(error, unit)}" if error is not None else ""
+    within = _WITHIN if _is_mean_within_noise(score, figures) else ""
     words = [
-        f"mean KL {'≥ ' if score.method != 'exact' else ''}{_in(mean, unit)}{spread} {unit}",
+        f"mean KL {'≥ ' if score.method != 'exact' else ''}{_in(mean, unit)}{spread} {unit}{within}",
         f"highest {_in(figures['max_kl_base_to_candidate_nats'], unit)}",
     ]
     if figures["same_top_p"] is not None:
@@ -152,7 +166,7 @@ def _in(nats: float, unit: str) -> str:
     return f"{value:.4f}" if value >= 0.00005 or value == 0 else f"{value:.1e}"
 
 
-def _page_token(token: TokenScore) -> dict[str, Any]:
+def _page_token(score: Score, token: TokenScore) -> dict[str, Any]:
     """Short names: a long answer has thousands of these."""
     return {
         "id": token.token_id,
@@ -165,7 +179,9 @@ def _page_token(token: TokenScore) -> dict[str, Any]:
         "rc": token.candidate_rank,
         "hb": token.base_entropy_nats,
         "hc": token.candidate_entropy_nats,
-        "f": token.fork,
+        "f": score.is_fork(token),
+        "tie": bool(token.fork) and score.is_within_noise(token),
+        "low": score.is_within_noise(token),
         "m": token.covered_mass,
         "top": _joined(token),
     }

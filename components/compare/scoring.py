@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import time
 from collections import OrderedDict
@@ -17,7 +18,7 @@ from components.core.answers import Answer, ImageRecord
 from components.core.errors import EngineError, InputError, StreamError
 from components.core.scores import Method, NoiseFloor, Score, TokenScore
 from components.engines.catalog import Catalog
-from components.engines.exact_scoring import ExactResult, ExactScorer, PathTokens
+from components.engines.exact_scoring import ExactResult, ExactScorer, PathTokens, other_batch
 from components.engines.prompt_logprobs import NotOnThePathError, rows_of
 from components.engines.supervisor import EngineHub
 from components.engines.token_id_scores import stock_rows
@@ -25,10 +26,12 @@ from components.engines.transport import EngineClient
 from components.storage.answer_records import AnswerRecords
 from components.storage.traces import TraceRepository
 
+_log = logging.getLogger(__name__)
 _READY_LIMIT_S = 900.0
 _FLOOR_TRIES = 3
 _FLOOR_TOKENS = 32
 _KEPT_FLOORS = 256
+_UNTRIED = "not yet tried on a GPU"
 
 
 class ScoringService:
@@ -40,7 +43,7 @@ class ScoringService:
     ) -> None:  # fmt: skip
         self._catalog, self._hub, self._traces, self._scores = catalog, hub, traces, scores
         self._exact, self._data_url, self._now = exact, data_url, now
-        self._floors: OrderedDict[tuple[str, datetime, str], NoiseFloor | None] = OrderedDict()
+        self._floors: OrderedDict[tuple[str, datetime, str], NoiseFloor] = OrderedDict()
         self._turn = asyncio.Lock()
 
     async def find(self, trace_id: str, wanted: Wanted) -> Case:
@@ -58,6 +61,8 @@ class ScoringService:
         Raises:
             InputError: it can't be scored so; says why. EngineError, StreamError: an engine could not do its part.
         """
+        if self._method(case) != "top_k":
+            await self._wait_ready(case)
         async with self._turn:
             started = time.monotonic()
             method = self._method(case)
@@ -85,9 +90,9 @@ class ScoringService:
             InputError: these engines can't score this answer exactly; says why. EngineError: one is not to be had.
         """
         self.check_exact(case)
+        await self._wait_ready(case)
         async with self._turn:
-            base, candidate = [await self._client(entry.engine_id) for entry in (case.base, case.candidate)]
-            yield base, candidate
+            yield self._clients(case)
 
     def is_ready(self, case: Case) -> bool:
         """Whether scoring could begin at once."""
@@ -95,8 +100,13 @@ class ScoringService:
         return self._method(case) == "top_k" or all(self._hub.status(entry.engine_id).ready for entry in engines)
 
     async def stored(self, case: Case) -> Score | None:
-        """The newest score of the very answer that would be scored now; None where there is none."""
-        return await asyncio.to_thread(self._scores.newest, case.stored.slot.id, case.candidate.engine_id)
+        """The newest score of the very answer that would be scored now; None where there is none.
+
+        One by the method that would be used now goes before one that a script made by another.
+        """
+        about, method = (case.stored.slot.id, case.candidate.engine_id), self._method(case)
+        own = await asyncio.to_thread(self._scores.newest, *about, method=method)
+        return own or await asyncio.to_thread(self._scores.newest, *about)
 
     # ---- which method ------------------------------------------------------------------------------------------
 
@@ -109,17 +119,22 @@ class ScoringService:
         return "top_k" if reason or case.wanted.method == "top_k" else "exact"
 
     def _why_not_exact(self, case: Case) -> str:
-        reasons = (
-            why_not_by_ids(entry, self._hub.status(entry.engine_id), case.trace, case.stored)
-            for entry in (case.base, case.candidate)
-        )
-        return next((reason for reason in reasons if reason), "")
+        for entry in (case.base, case.candidate):
+            status = self._hub.status(entry.engine_id)
+            reason = why_not_by_ids(entry, status, case.trace, case.parents, case.stored)
+            if not reason and entry.pair.serve_of(entry.model).tensor_parallel_size > 1:
+                reason = (
+                    f"{entry.engine_id} is spread over several GPUs (tensor_parallel_size), none of which has it all."
+                )
+            if reason:
+                return reason
+        return ""
 
     # ---- exact ------------------------------------------------------------------------------------------------
 
     async def _score_exactly(self, case: Case) -> Score:
         path = self.path_of(case, self._data_url)
-        base, candidate = [await self._client(entry.engine_id) for entry in (case.base, case.candidate)]
+        base, candidate = self._clients(case)
         result = await self._exact.score(base, candidate, path)
         floor = await self._floor(case.base.engine_id, path, result.dtype)
         texts = base.vocabulary.text if base.vocabulary else str
@@ -146,22 +161,28 @@ class ScoringService:
         """
         since = self._hub.status(engine_id).since
         key = (engine_id, since, dtype)
-        if key in self._floors:
-            known = self._floors[key]
-            if known is None or known.tokens >= min(_FLOOR_TOKENS, len(path.answer_ids)):
-                return known
-        client = await self._client(engine_id)
-        floor = None
-        for _ in range(_FLOOR_TRIES):
-            result = await self._exact.floor(client, path)
-            alone, together = len(path.prompt_ids) + len(path.answer_ids) - 1, max(result.batch_tokens)
-            if together > alone:  # else the requests did not meet in one step, and it says nothing
-                floor = self._floor_record(result, (alone, together), since)
-                break
-        self._floors[key] = floor
+        known = self._floors.get(key)
+        if known is not None and known.tokens >= min(_FLOOR_TOKENS, len(path.answer_ids)):
+            return known
+        measured = await self._measure_floor(engine_id, path, since)
+        if measured is None:
+            return known
+        self._floors[key] = measured
         while len(self._floors) > _KEPT_FLOORS:
             self._floors.popitem(last=False)
-        return floor
+        return measured
+
+    async def _measure_floor(self, engine_id: str, path: PathTokens, since: datetime) -> NoiseFloor | None:
+        """None where it could not be: the score stands without it, and the next one tries again."""
+        try:
+            for _ in range(_FLOOR_TRIES):
+                result = await self._exact.floor(self._hub.client(engine_id), path)
+                shapes = other_batch(result.base_batch_tokens, result.batch_tokens)
+                if shapes is not None:  # else the requests did not meet in one step, and it says nothing
+                    return self._floor_record(result, shapes, since)
+        except (EngineError, StreamError) as exc:
+            _log.warning("The noise floor of %s could not be measured: %s %s", engine_id, exc, exc.detail)
+        return None
 
     def _floor_record(self, result: ExactResult, shapes: tuple[int, int], since: datetime) -> NoiseFloor:
         values = result.statistics["kl_base_to_candidate_nats"]
@@ -170,9 +191,13 @@ class ScoringService:
             measured_at=self._now(), engine_started_at=since,
         )  # fmt: skip
 
-    async def _client(self, engine_id: str) -> EngineClient:
-        await self._hub.wait_ready(engine_id, _READY_LIMIT_S)
-        return self._hub.client(engine_id)
+    async def _wait_ready(self, case: Case) -> None:
+        """Before taking the turn: an engine that loads for minutes must not keep all others from being scored."""
+        for entry in (case.base, case.candidate):
+            await self._hub.wait_ready(entry.engine_id, _READY_LIMIT_S)
+
+    def _clients(self, case: Case) -> tuple[EngineClient, EngineClient]:
+        return self._hub.client(case.base.engine_id), self._hub.client(case.candidate.engine_id)
 
     # ---- lower bound ------------------------------------------------------------------------------------------
 
@@ -210,11 +235,11 @@ class ScoringService:
         path, written = self.path_of(case, self._data_url), case.stored.answer
         if not path.prompt_ids or len(path.answer_ids) != len(written.tokens):
             raise InputError("This answer's token ids are not known.", "Choose the method top_k.", field="method")
-        base, candidate = [await self._client(entry.engine_id) for entry in (case.base, case.candidate)]
+        base, candidate = self._clients(case)
         rows = await stock_rows(base, candidate, path)
         known = base.vocabulary or candidate.vocabulary
         tokens, notes = whole_path_tokens(*rows, written, known.text if known else str, of_base_only=True)
-        precision = "log-probabilities of both servers in their own precision: a lower bound; not yet tried on a GPU"
+        precision = f"log-probabilities of both servers in their own precision: a lower bound; {_UNTRIED}"
         return self._record(case, "stock", precision, tokens, None, notes)
 
     def _score_lists(self, case: Case, reason: str) -> Score:
@@ -247,7 +272,8 @@ class ScoringService:
 
 def precision_of(result: ExactResult) -> str:
     """What the exact figures were computed from and in, in words."""
-    return f"{result.dtype} hidden states, {result.logits_dtype} logits from each model's own head, float64 sums"
+    words = f"{result.dtype} hidden states, {result.logits_dtype} logits from each model's own head, float64 sums"
+    return f"{words}; {_UNTRIED}" if result.logits_dtype == "float32" else words  # which only a GPU computes
 
 
 def _check_same_prompt(one: Answer, other: Answer) -> None:

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Protocol
 
 from components import __version__
-from components.compare.continuation import Choice, continuation_of, given_steps
+from components.compare.continuation import Choice, continuation_of, given_steps, source_of
 from components.compare.request import Ask, ColumnRequest, check_ask, chosen_answers, messages_for
 from components.compare.same_path import path_of, why_not_by_ids
 from components.compare.stream_column import ColumnStream, Snapshot
@@ -158,11 +158,10 @@ class TurnService:
         if own is None:
             raise InputError("This turn has no answer in that column.", "Ask that column first.", field="position")
         entry = self._catalog.find(own.slot.label.engine_id)
-        vocabulary = self._hub.client(entry.engine_id).vocabulary
-        source, continued = continuation_of(live.trace, choice, vocabulary)
-        status = self._hub.status(entry.engine_id)
-        if reason := why_not_by_ids(entry, status, live.trace, source):
+        status, source = self._hub.status(entry.engine_id), source_of(live.trace, choice)
+        if reason := why_not_by_ids(entry, status, live.trace, live.parents, source):
             raise InputError(f"It can't go on from a chosen token: {reason}", field="answer_id")
+        continued = continuation_of(source, choice, self._hub.client(entry.engine_id).vocabulary)
         slot = own.slot.model_copy(
             update={
                 "id": secrets.token_hex(12),

@@ -45,7 +45,9 @@ class TokenScore(Record):
     candidate_entropy_nats: float | None = None
     base_margin_nats: float | None = Field(default=None, description="Likeliest above second; 0 is a tie")
     candidate_margin_nats: float | None = None
-    fork: bool | None = Field(default=None, description="The two would choose different tokens here; None = not known")
+    fork: bool | None = Field(
+        default=None, description="Their likeliest tokens differ here, be it within the noise; None = not known"
+    )
     covered_mass: float | None = Field(default=None, description="Base probability of the ids compared; 1 = all")
     base_top: tuple[Alternative, ...] = Field(default=(), description="The base's likeliest, best first")
     candidate_top: tuple[Alternative, ...] = Field(default=(), description="The candidate's likeliest, best first")
@@ -80,15 +82,29 @@ class Score(Record):
     seconds: float = Field(description="How long scoring took")
     schema_version: int = SCORE_SCHEMA_VERSION
 
+    def is_within_noise(self, token: TokenScore) -> bool:
+        """Whether the two differ on a token by no more than the base does from itself; False without a floor."""
+        kl = token.kl_base_to_candidate_nats
+        return self.floor is not None and kl is not None and kl <= self.floor.max_nats
+
+    def is_fork(self, token: TokenScore) -> bool | None:
+        """Whether the two would choose differently; a tie that rounding decides is none. None = not known."""
+        return token.fork and not self.is_within_noise(token)
+
     @property
     def first_fork(self) -> int | None:
-        """Index of the first token at which the two would choose differently; None where they never do."""
-        return next((index for index, token in enumerate(self.tokens) if token.fork), None)
+        """Index of the first fork; None where there is none."""
+        return next(iter(self.forks), None)
 
     @property
     def forks(self) -> tuple[int, ...]:
         """Indices of all forks."""
-        return tuple(index for index, token in enumerate(self.tokens) if token.fork)
+        return tuple(index for index, token in enumerate(self.tokens) if self.is_fork(token))
+
+    @property
+    def ties(self) -> tuple[int, ...]:
+        """Indices of tokens at which the choice differs within the noise."""
+        return tuple(i for i, token in enumerate(self.tokens) if token.fork and self.is_within_noise(token))
 
     def known(self, name: str) -> list[float]:
         """All known values of one of the tokens' figures."""

@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 import orjson
 from numpy.typing import NDArray
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from components.core.errors import EngineDiedError, EngineFailureError, InputError
 from components.engines.stream_errors import refusal
 from components.engines.transport import EngineClient
 
 TOP_K = 20
-_HEAD_NEEDED = "HEAD_NEEDED"
+_HEAD_NEEDED = "HEAD_NEEDED"  # as in diptych_scoring/jobs.py
 _LIMIT_S = 600.0
 _COMPANY, _COMPANY_TOKENS = 3, 512  # answers, and how long they would become; they end with the job
 _OK = 200
@@ -73,10 +73,11 @@ class ExactScorer:
         """Both models on the same tokens.
 
         Raises:
-            InputError: there is nothing to score.
+            InputError: there is nothing to score, or the two have different vocabularies.
             RequestRefusedError: an engine refused the tokens. EngineFailureError: scoring failed inside an engine.
             EngineNotReadyError, EngineDiedError: an engine can't be reached.
         """
+        await asyncio.to_thread(_check_same_vocabulary, base, candidate)
         return await self._compare(base, candidate, path, self._run)
 
     async def floor(self, base: EngineClient, path: PathTokens) -> ExactResult:
@@ -103,23 +104,26 @@ class ExactScorer:
     ) -> ExactResult:  # fmt: skip
         if not path.answer_ids:
             raise InputError("The answer has no tokens to score.", field="trace_id")
-        await asyncio.to_thread(self._folder.mkdir, mode=0o700, parents=True, exist_ok=True)
         states, result = secrets.token_hex(16), secrets.token_hex(16)
         comparison, second = {"id": result, "compare": states, "top_k": TOP_K}, changed or path
         try:
-            await (base_run or self._run)(base, path, {"id": states})
+            await asyncio.to_thread(self._folder.mkdir, mode=0o700, parents=True, exist_ok=True)
             try:
-                await run(candidate, second, comparison)
-            except EngineFailureError as exc:
-                if _HEAD_NEEDED not in exc.detail:
-                    raise
-                # Heads that differ are rare; the base's is written once for each start of its engine.
-                await asyncio.to_thread(self._remove, states)
-                await self._run(base, path, {"id": states, "write_head": True})
-                await run(candidate, second, comparison)
-            return await asyncio.to_thread(self._read, states, result)
-        finally:
-            await asyncio.to_thread(self._remove, states, result)
+                await (base_run or self._run)(base, path, {"id": states})
+                try:
+                    await run(candidate, second, comparison)
+                except EngineFailureError as exc:
+                    if _HEAD_NEEDED not in exc.detail:
+                        raise
+                    # Heads that differ are rare; the base's is written once for each start of its engine.
+                    await asyncio.to_thread(self._remove, states)
+                    await self._run(base, path, {"id": states, "write_head": True})
+                    await run(candidate, second, comparison)
+                return await asyncio.to_thread(self._read, states, result)
+            finally:
+                await asyncio.to_thread(self._remove, states, result)
+        except OSError as exc:
+            raise _unusable_files(exc) from exc
 
     async def _run(self, client: EngineClient, path: PathTokens, job: dict[str, Any]) -> None:
         await asyncio.to_thread(self._remove, job["id"])
@@ -128,13 +132,11 @@ class ExactScorer:
         error = self._folder / f"{job['id']}.error"
         if await asyncio.to_thread(error.exists):
             reason = await asyncio.to_thread(error.read_text, encoding="utf-8")
-            raise EngineFailureError(
-                f"{client.served_model}: exact scoring failed inside the engine.", "Its log says more.", detail=reason
-            )
+            raise _failure_inside(client.served_model, reason)
         if not await asyncio.to_thread((self._folder / f"{job['id']}.safetensors").exists):
             raise EngineFailureError(
                 f"{client.served_model} wrote no result: its scoring extension is not at work.",
-                "Restart the engine on the Models tab; its log says whether exact scoring is on.",
+                "Unless the disk is full, restart the engine on the Models tab: its log says whether scoring is on.",
             )
 
     async def _run_in_company(self, client: EngineClient, path: PathTokens, job: dict[str, Any]) -> None:
@@ -152,30 +154,77 @@ class ExactScorer:
                 answer = await stack.enter_async_context(client.request_stream("/inference/v1/generate", body))
                 if answer.status != _OK:
                     raise refusal(client.served_model, answer.status, await answer.read_error())
-                await anext(answer.chunks)
+                if await anext(answer.chunks, None) is None:
+                    raise EngineDiedError(f"{client.served_model} ended an answer before it began.", "Score again.")
             await self._run(client, path, job)
 
     def _read(self, states: str, result: str) -> ExactResult:
-        with safe_open(self._folder / f"{states}.safetensors", "numpy") as file:
-            base_facts = file.metadata()
-        with safe_open(self._folder / f"{result}.safetensors", "numpy") as file:
-            facts = file.metadata()
-            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # not a dict
-        table = arrays.pop("statistics")
-        columns = facts["columns"].split(",")
-        return ExactResult(
-            statistics={name: table[:, index] for index, name in enumerate(columns)},
-            tops=arrays,
-            dtype=facts["dtype"],
-            logits_dtype=facts["logits_dtype"],
-            batch_tokens=_counts(facts),
-            base_batch_tokens=_counts(base_facts),
-        )
+        try:
+            with safe_open(self._folder / f"{states}.safetensors", "numpy") as file:
+                base_facts = file.metadata()
+            with safe_open(self._folder / f"{result}.safetensors", "numpy") as file:
+                facts = file.metadata()
+                arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # not a dict
+            table = arrays.pop("statistics")
+            columns = facts["columns"].split(",")
+            return ExactResult(
+                statistics={name: table[:, index] for index, name in enumerate(columns)},
+                tops=arrays,
+                dtype=facts["dtype"],
+                logits_dtype=facts["logits_dtype"],
+                batch_tokens=_counts(facts),
+                base_batch_tokens=_counts(base_facts),
+            )
+        except (SafetensorError, IndexError, KeyError, TypeError, ValueError) as exc:
+            raise _unusable_files(exc) from exc
 
     def _remove(self, *names: str) -> None:
         for name in names:
             for suffix in (".safetensors", ".safetensors.partial", ".error"):
                 (self._folder / f"{name}{suffix}").unlink(missing_ok=True)
+
+
+def _unusable_files(exc: Exception) -> EngineFailureError:
+    return EngineFailureError(
+        "The files through which the engines hand over their results can't be used.",
+        "Is the disk full, or the state folder not writable? Mend that, then score again.",
+        detail=repr(exc),
+    )
+
+
+def _failure_inside(model: str, reason: str) -> EngineFailureError:
+    """``reason`` is "Class: text"; of these classes the text is the extension's own and made to be read."""
+    kind, _, text = reason.partition(": ")
+    told = f": {text}" if kind in ("ValueError", "NotImplementedError") else ""
+    return EngineFailureError(
+        f"{model}: exact scoring failed inside the engine{told}.", "Its log says more.", detail=reason
+    )
+
+
+def _check_same_vocabulary(base: EngineClient, candidate: EngineClient) -> None:
+    """Refuse where one id stands for two texts; the hidden states would be compared all the same."""
+    one, other = base.vocabulary, candidate.vocabulary
+    if one is None or other is None or one is other:
+        return
+    token_id = one.first_difference(other)
+    if token_id is not None:
+        raise InputError(
+            f"The two models have different vocabularies: id {token_id} is {one.text(token_id)!r} for "
+            f"{base.served_model} and {other.text(token_id)!r} for {candidate.served_model}.",
+            "Only models that share a tokenizer can be compared token by token.",
+            field="candidate",
+        )
+
+
+def other_batch(alone: Sequence[int], in_company: Sequence[int]) -> tuple[int, int] | None:
+    """Tokens of the first step whose batch shape differs between two runs of the same tokens; None where none does.
+
+    A long prompt is computed in several steps, each as large as the engine's budget whoever else is in it.
+    """
+    if tuple(alone) == tuple(in_company):
+        return None
+    pairs = zip(alone, in_company, strict=False)
+    return next(((one, other) for one, other in pairs if one != other), (alone[-1], in_company[-1]))
 
 
 def _counts(facts: dict[str, str]) -> tuple[int, ...]:

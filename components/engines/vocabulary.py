@@ -33,6 +33,7 @@ class Vocabulary:
         self._tokens = tokens
         self._specials = specials
         self._texts: dict[int, str] = {}
+        self._fingerprint = ""
 
     def __len__(self) -> int:
         return len(self._tokens) + len(self._specials)
@@ -60,11 +61,23 @@ class Vocabulary:
 
     def fingerprint(self) -> str:
         """Hash of all ids and bytes: equal exactly when two models share a vocabulary (F25)."""
-        digest = hashlib.sha256()
-        for token_id in sorted({*self._tokens, *self._specials}):
-            raw = self.raw(token_id) or b""
-            digest.update(b"%d:%d:" % (token_id, len(raw)) + raw)
-        return digest.hexdigest()
+        if not self._fingerprint:
+            digest = hashlib.sha256()
+            for token_id in sorted({*self._tokens, *self._specials}):
+                raw = self.raw(token_id) or b""
+                digest.update(b"%d:%d:" % (token_id, len(raw)) + raw)
+            self._fingerprint = digest.hexdigest()
+        return self._fingerprint
+
+    def first_difference(self, other: Vocabulary) -> int | None:
+        """The lowest id that is a token of text in both and stands for other bytes; None where they agree.
+
+        Control tokens don't count: the two kinds of tokenizer files name them differently.
+        """
+        if self.fingerprint() == other.fingerprint():
+            return None
+        shared = self._tokens.keys() & other._tokens.keys()
+        return min((i for i in shared if self._tokens[i] != other._tokens[i]), default=None)
 
 
 def load_vocabulary(folder: Path) -> Vocabulary | None:

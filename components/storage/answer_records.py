@@ -58,10 +58,15 @@ class AnswerRecords(Generic[_Kind]):
         digests = self._database.read(lambda session: session.scalars(wanted).all())
         return [record for digest in digests if (record := self._read(digest)) is not None]
 
-    def newest(self, answer_id: str, candidate_engine: str) -> _Kind | None:
-        """The newest readable one of an answer with that candidate; None where there is none."""
+    def newest(self, answer_id: str, candidate_engine: str, **own: str) -> _Kind | None:
+        """The newest readable one of an answer with that candidate; None where there is none.
+
+        Args:
+            own: values that the kind's own fields must have.
+        """
         row = self._row
         wanted = select(row.document_sha256).where(row.answer_id == answer_id, row.candidate_engine == candidate_engine)
+        wanted = wanted.where(*(getattr(row, name) == value for name, value in own.items()))
         newest_first = wanted.order_by(row.created_at.desc(), row.id.desc())
         digests = self._database.read(lambda session: session.scalars(newest_first).all())
         return next((record for digest in digests if (record := self._read(digest)) is not None), None)

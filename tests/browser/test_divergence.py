@@ -12,6 +12,7 @@ from tests.browser.compare_page import ComparePage
 from tests.browser.conftest import PAIR
 from tests.browser.pictures import sample
 from tests.browser.scripted import HOSTILE
+from tests.browser.test_look import CONTRAST
 from tests.running_app import ROOT
 
 START_LIMIT_MS = 180_000
@@ -41,7 +42,7 @@ def test_ask_see_the_heat_walk_the_forks_and_reload(compare: ComparePage) -> Non
     compare.page.keyboard.press("n")
     assert selected(compare) == fork
     expect(card(compare).locator(".dt-inspect h4")).to_have_text(f"Fork at token {fork + 1}")
-    expect(card(compare).locator(".dt-inspect")).to_contain_text("the candidate would say")
+    expect(card(compare).locator(".dt-inspect")).to_contain_text("likeliest, the candidate")
     assert card(compare).locator(".dt-inspect .dt-bar-base").count() >= 6
     assert card(compare).locator(".dt-inspect .dt-bar-cand").count() >= 6
     tokens.last.click()
@@ -117,10 +118,10 @@ def value_of(tokens: list[dict[str, Any]]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def token(text: str, *, raw: str | None = None, fork: bool = False) -> dict[str, Any]:
+def token(text: str, *, raw: str | None = None, fork: bool | None = False, **more: Any) -> dict[str, Any]:
     return {
         "t": text, "b": raw, "kl": 0.5, "dp": -0.1, "rb": 1, "rc": 2, "hb": 0.1, "hc": 0.2, "f": fork, "m": 1.0,
-        "top": [[text, 0.6, 0.2], [HOSTILE, 0.1, 0.7]],
+        "tie": False, "low": False, "top": [[text, 0.6, 0.2, 5], [HOSTILE, 0.1, 0.7, 6]], **more,
     }  # fmt: skip
 
 
@@ -128,7 +129,9 @@ def mount(compare: ComparePage, tokens: list[dict[str, Any]], **more: Any) -> Lo
     """A second card that draws these tokens."""
     compare.page.evaluate(
         """(value) => { const node = document.createElement('div'); node.id = 'probe'; document.body.append(node);
-            window.diptych.divergence(node, { value }, () => {}, () => {}); }""",
+            const props = { value }, watchers = []; window.probeAsked = [];
+            window.diptych.divergence(node, props, (...asked) => window.probeAsked.push(asked), (_, draw) => watchers.push(draw));
+            window.probeSet = (next) => { props.value = next; watchers.forEach((draw) => draw()); }; }""",
         {**value_of(tokens), **more},
     )
     return compare.page.locator("#probe")
@@ -180,3 +183,101 @@ def test_bits_the_candidate_and_both_answers_aligned(compare: ComparePage) -> No
     expect(sheet.locator(".dt-only-cand")).to_have_text("other")
     expect(sheet.locator(".dt-only-base")).to_contain_text("<img src=x")
     assert sheet.locator("img, script, a").count() == 0
+
+
+def test_a_tie_within_the_noise_is_grey_and_no_fork_in_any_mode(compare: ComparePage) -> None:
+    tie = token("a", tie=True, low=True, kl=0.001, f=False)
+    probe = mount(compare, [tie, token("b", f=None), token("c")], floor=0.01)
+    expect(probe.locator(".dt-forks")).to_have_text(
+        "Same path: no fork found. At 1 token the likeliest differ within the noise: no fork. "
+        "At 1 of 3 tokens it is not known whether both would choose the same."
+    )
+    for mode in ("kl", "dp", "rank", "entropy", "agree"):
+        probe.locator(".dt-mode").select_option(mode)
+        expect(probe.locator(".dt-tok").first).to_have_class(re.compile(r"\bdt-l0\b"))
+        assert mode == "agree" or "dt-l0" not in (probe.locator(".dt-tok").last.get_attribute("class") or "")
+    probe.locator(".dt-tok").first.click()
+    expect(probe.locator(".dt-inspect p").first).to_have_text(
+        re.compile(r"^The base finds a likeliest, the candidate .*noise\.$")
+    )
+    expect(probe.locator(".dt-inspect h4")).to_have_text("Token 1 of 3")
+
+
+def test_each_side_names_its_own_likeliest_token(compare: ComparePage) -> None:
+    """In top_k a list may not hold the other side's choice."""
+    top = [["ours", 0.6, None, 5], ["both", 0.2, 0.3, 6], ["theirs", None, 0.5, 7]]
+    probe = mount(compare, [token("ours", fork=True, top=top)], method="top_k", floor=None)
+    expect(probe.locator(".dt-forks")).to_contain_text("base ours 0.60 → candidate theirs 0.50")
+    expect(probe.locator(".dt-inspect")).to_contain_text("The base finds ours likeliest, the candidate theirs.")
+    expect(probe.locator(".dt-inspect")).to_contain_text("not listed")
+    compare.page.keyboard.press("f")
+    expect(compare.page.locator(".dt-toast")).to_have_count(0)
+
+
+def test_keys_and_the_minimap_move_and_leave_the_focus_where_it_was(compare: ComparePage) -> None:
+    probe = mount(compare, [token(f"w{i} ", fork=i in (2, 7)) for i in range(10)])
+    title = probe.locator(".dt-inspect h4")
+    expect(title).to_have_text("Fork at token 3")
+    box = probe.locator(".dt-minimap").bounding_box()
+    assert box is not None
+    probe.locator(".dt-minimap").click(position={"x": box["width"] * 0.55, "y": 10})
+    expect(title).to_have_text("Token 6 of 10")
+    probe.locator(".dt-heat").focus()
+    compare.page.keyboard.press("ArrowRight")
+    expect(title).to_have_text("Token 7 of 10")
+    compare.page.keyboard.press("ArrowLeft")
+    expect(title).to_have_text("Token 6 of 10")
+    assert probe.locator("[aria-live] .dt-bars").count() == 0, "a screen reader is told the title, not the whole panel"
+    probe.locator(".dt-alt").nth(1).click()
+    expect(probe.locator(".dt-alt").nth(1)).to_be_focused()
+    probe.get_by_role("button", name="Show bits").click()
+    expect(probe.get_by_role("button", name="Show nats")).to_be_focused()
+    probe.get_by_role("button", name="Histogram").click()
+    compare.page.keyboard.press("n")
+    compare.page.keyboard.press("Escape")
+    expect(title).to_have_text("Token 6 of 10")
+
+
+def test_what_is_no_longer_asked_for_is_not_drawn(compare: ComparePage) -> None:
+    """Picture reliance takes minutes; meanwhile another path or turn may be looked at."""
+    probe = mount(compare, [token("first")])
+    if PAIR == "scripted":
+        compare.choose_scripted()
+    compare.ask("Hello")
+    compare.page.wait_for_function("window.probeAsked.some(([event]) => event === 'score')")
+    turn = compare.page.evaluate("window.probeAsked.find(([event]) => event === 'score')[1].turn")
+
+    def send(text: str, **more: Any) -> None:
+        compare.page.evaluate("(value) => window.probeSet(value)", {**value_of([token(text)]), "turn": turn, **more})
+
+    send("mine")
+    expect(probe.locator(".dt-tok")).to_have_text("mine")
+    send("of another turn", turn="other")
+    send("of the other path", path_of="candidate")
+    expect(probe.locator(".dt-tok")).to_have_text("mine")
+    probe.get_by_role("button", name="Candidate's answer").click()
+    send("late", path_of="base")
+    expect(probe.locator(".dt-tok")).to_have_text("mine")
+    send("of the candidate", path_of="candidate")
+    expect(probe.locator(".dt-tok")).to_have_text("of the candidate")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_tokens_can_be_read_on_every_colour(compare: ComparePage, scheme: str) -> None:
+    compare.page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    compare.reload()
+    values = (0.001, 0.02, 0.1, 0.5, 2.0)
+    hidden = [token("a\u200bb", kl=value) for value in values] + [
+        token("\ufffd", raw="E2", kl=value) for value in values
+    ]
+    mount(compare, hidden)
+    names = [f"#probe .dt-l{level} .{name}" for level in range(1, 5) for name in ("dt-unseen", "dt-bytes")]
+    found = dict(compare.page.evaluate(CONTRAST, names))
+    print(scheme, found)
+    assert {name: value for name, value in found.items() if value is None or value < 4.5} == {}
+
+
+def test_marks_without_a_shape_are_shown(compare: ComparePage) -> None:
+    texts = ["\ufe0f", "\u034f", "\u3164", "\u115f", "\u2800", "\U000e0041"]
+    probe = mount(compare, [token(text) for text in texts])
+    assert probe.locator(".dt-tok").all_inner_texts() == [f"⟨U+{ord(text):04X}⟩" for text in texts]

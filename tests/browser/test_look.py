@@ -12,7 +12,7 @@ from tests.browser.pictures import plain
 from tests.running_app import RunningApp
 
 # Colour of the text against the first painted background below it, as WCAG counts.
-_CONTRAST = """selectors => selectors.map(selector => {
+CONTRAST = """selectors => selectors.map(selector => {
   const node = [...document.querySelectorAll(selector)].find(n => n.offsetParent !== null || n.getClientRects().length);
   if (!node) return [selector, null];
   const parse = text => (text.match(/[\\d.]+/g) || []).map(Number);
@@ -82,7 +82,7 @@ def conversation(browser: Browser, app: RunningApp) -> str:
 def test_every_main_text_has_contrast(browser: Browser, app: RunningApp, conversation: str, scheme: str) -> None:
     compare = open_page(browser, app, 1440, scheme, conversation)
     expect(compare.alarms.first).to_be_visible()
-    found = dict(compare.page.evaluate(_CONTRAST, MAIN_TEXTS))
+    found = dict(compare.page.evaluate(CONTRAST, MAIN_TEXTS))
     paper = compare.page.evaluate("getComputedStyle(document.body).backgroundColor")
     print(scheme, paper, {name: value and round(value, 2) for name, value in found.items()})
     missing = {name for name, value in found.items() if value is None} - {".dt-fault span"}

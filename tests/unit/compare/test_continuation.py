@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from components.compare.continuation import Choice, continuation_note, continuation_of, given_steps
+from components.compare.continuation import Choice, continuation_note, continuation_of, given_steps, source_of
 from components.core.answers import Answer, TokenStep
 from components.core.errors import InputError
 from components.core.states import Outcome
@@ -51,15 +51,20 @@ def note(found: StoredAnswer) -> str:
     )
 
 
+def chosen(live: Trace, choice: Choice) -> tuple[StoredAnswer, Continuation]:
+    source = source_of(live, choice)
+    return source, continuation_of(source, choice, WORDS)
+
+
 def test_the_tokens_before_are_given_and_the_chosen_one() -> None:
-    source, choice = continuation_of(trace(), Choice("b", 2, 11), WORDS)
+    source, choice = chosen(trace(), Choice("b", 2, 11))
     steps = given_steps(source, choice)
     assert [step.token_id for step in steps] == [10, 11, 11]
     assert all(step.logprob is None and step.top == () and step.at_ms == 0 for step in steps)
 
 
 def test_half_a_character_keeps_its_bytes() -> None:
-    source, choice = continuation_of(trace(), Choice("b", 0, 13), WORDS)
+    source, choice = chosen(trace(), Choice("b", 0, 13))
     assert given_steps(source, choice)[0].raw == b"\xe2\x82"
 
 
@@ -74,14 +79,14 @@ def test_half_a_character_keeps_its_bytes() -> None:
 )
 def test_what_can_not_be_gone_on_from_names_its_field(choice: Choice, field: str) -> None:
     with pytest.raises(InputError) as caught:
-        continuation_of(trace(), choice, WORDS)
+        chosen(trace(), choice)
     assert caught.value.field == field
 
 
 def test_an_answer_that_is_being_written_is_no_beginning() -> None:
     live = turn(answers=(stored("b", 0, answer(10, outcome=Outcome.STREAMING)),))
     with pytest.raises(InputError, match="still being written"):
-        continuation_of(live, Choice("b", 0, 11), WORDS)
+        source_of(live, Choice("b", 0, 11))
 
 
 @pytest.mark.parametrize("given", [{"index": -1, "token_id": 1}, {"index": True, "token_id": 1}, {"index": 1}, {}])

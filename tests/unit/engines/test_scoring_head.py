@@ -6,6 +6,7 @@ import importlib
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -44,3 +45,48 @@ def test_a_weight_that_vllm_packed_and_emptied_was_kept(jobs: ModuleType) -> Non
     weight = torch.arange(16.0).reshape(8, 2)
     emptied = model(torch.empty(0), **{jobs.KEPT_HEAD: weight})
     assert torch.equal(jobs._find_head(emptied).weight, weight[:5])
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.float8_e4m3fn])
+def test_a_quantized_head_is_refused(jobs: ModuleType, dtype: torch.dtype) -> None:
+    """Its weight holds codes, not values: figures from them would be wrong by hundreds of nats."""
+    head = model(torch.zeros(8, 2))
+    head.lm_head.weight = torch.nn.Parameter(torch.zeros(8, 2).to(dtype), requires_grad=False)
+    with pytest.raises(NotImplementedError, match="output projection is quantized"):
+        jobs._find_head(head)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_heads_as_trained_are_taken(jobs: ModuleType, dtype: torch.dtype) -> None:
+    assert jobs._find_head(model(torch.zeros(8, 2, dtype=dtype))).weight.dtype is dtype
+
+
+def job_of(jobs: ModuleType, rows: torch.Tensor, **more: object) -> Any:
+    job = jobs.read_job({"diptych": {"id": "a" * 32, "first_row": 0, **more}})
+    job.rows.append(rows)
+    job.batch_tokens.append(len(rows))
+    return job
+
+
+def test_a_failed_job_is_logged_with_its_reason_and_a_full_disk_ends_nothing(
+    jobs: ModuleType, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk = jobs.Desk(model(torch.zeros(8, 2)), tmp_path)
+    desk.finish(job_of(jobs, torch.zeros(1, 2)), [1, 2, 3])
+    assert (tmp_path / f"{'a' * 32}.error").read_text() == "ValueError: 1 rows were captured for 2 tokens"
+    assert "1 rows were captured" in caplog.text
+    jobs.Desk(model(torch.zeros(8, 2)), tmp_path / "gone").finish(job_of(jobs, torch.zeros(1, 2)), [1, 2, 3])
+
+
+def test_another_models_head_is_read_once(jobs: ModuleType, tmp_path: Path) -> None:
+    base = jobs.Desk(model(torch.randn(8, 2)), tmp_path)
+    base.finish(job_of(jobs, torch.ones(2, 2), write_head=True), [1, 2, 3])
+    desk = jobs.Desk(model(torch.randn(8, 2)), tmp_path)
+    for _ in range(2):
+        job = job_of(jobs, torch.ones(2, 2), compare="a" * 32, top_k=2)
+        job.id = "b" * 32
+        desk.finish(job, [1, 2, 3])
+        assert not (tmp_path / f"{'b' * 32}.error").exists()
+        (tmp_path / f"{'b' * 32}.safetensors").unlink()
+        for head in tmp_path.glob("head-*"):
+            head.unlink()  # the second time it is known

@@ -85,3 +85,16 @@ def test_a_scale_and_a_cap_are_applied_as_the_model_does(measure: ModuleType) ->
     head = measure.Head(torch.eye(2), scale=2.0, soft_cap=10.0)
     logits = head.logits(torch.tensor([[30.0, 0.0]]))
     assert logits[0, 0] == pytest.approx(20 * np.tanh(3.0))
+
+
+@pytest.mark.parametrize("side", ["base", "candidate"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_states_that_are_no_numbers_are_refused_with_side_and_token(
+    measure: ModuleType, side: str, value: float
+) -> None:
+    good, bad = torch.ones(3, 4), torch.ones(3, 4)
+    bad[1, 2] = value
+    states = (bad, good) if side == "base" else (good, bad)
+    head = measure.Head(torch.ones(5, 4))
+    with pytest.raises(ValueError, match=f"the {side}'s logits are not finite numbers at token 2"):
+        measure.measure(states[0], head, states[1], head, torch.zeros(3, dtype=torch.int64), 2)

@@ -62,6 +62,7 @@ def _hook_v1(runner: Any, folder: Path) -> None:
             jobs[request_id] = job
             if start == 0:
                 job.rows.clear()  # begun anew after a preemption
+                job.batch_tokens.clear()
             offset = runner.query_start_loc.np[runner.input_batch.req_id_to_index[request_id]].item()
             skipped, end = max(0, job.first_row - start), min(scheduled, len(prompt) - start)
             if end > skipped:

@@ -14,7 +14,9 @@ answer: its target is the job's ``next_id`` (the end of the answer), or it is le
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import logging
 import os
 import re
 from dataclasses import dataclass, field
@@ -28,8 +30,11 @@ from safetensors.torch import save_file
 from .measure import COLUMNS, Head, logits_dtype, measure
 
 FOLDER_VARIABLE = "DIPTYCH_EXCHANGE"
+HEAD_NEEDED = "HEAD_NEEDED"  # the app then asks the base for its output projection
 KEPT_HEAD = "diptych_weight"  # attribute of an output projection whose own weight vLLM has emptied
 _ID = re.compile(r"[0-9a-f]{32}")
+_READABLE = (torch.bfloat16, torch.float16, torch.float32)  # any other weight is codes, which need their scales
+_log = logging.getLogger("vllm.diptych")
 
 
 @dataclass
@@ -77,14 +82,18 @@ class Desk:
         self._model, self._folder = model, folder
         self._head: Head | None = None
         self._head_hash = ""
+        self._foreign: tuple[str, Head] | None = None  # the last other model's head, by its hash
 
     def finish(self, job: Job, prompt_ids: list[int]) -> None:
         """Write the result of a job whose prompt is computed; an error becomes a file of its own."""
         try:
             self._finish(job, prompt_ids)
         except Exception as exc:  # noqa: BLE001  # one job's fault must not end the engine
-            reason = f"{type(exc).__name__}: {exc}"[:2000]
-            (self._folder / f"{job.id}.error").write_text(reason, encoding="utf-8")
+            if str(exc) != HEAD_NEEDED:  # which the app answers
+                _log.warning("Scoring job %s failed.", job.id, exc_info=exc)
+            # On a full disk even this can't be written; the app sees then that there is no result.
+            with contextlib.suppress(OSError):
+                (self._folder / f"{job.id}.error").write_text(f"{type(exc).__name__}: {exc}"[:2000], encoding="utf-8")
 
     def _finish(self, job: Job, prompt_ids: list[int]) -> None:
         targets = prompt_ids[job.first_row + 1 :] + ([] if job.next_id is None else [job.next_id])
@@ -116,14 +125,19 @@ class Desk:
             raise ValueError("the base was asked about other tokens")
         if facts["head_sha256"] == self._head_hash:
             return states.to(device), self.head()
-        path = self._folder / f"head-{facts['head_sha256']}.safetensors"
-        if not path.exists():
-            raise FileNotFoundError("HEAD_NEEDED")
-        with safe_open(path, "pt") as file:
-            cap = file.metadata()["soft_cap"]
-            scale = float(file.metadata()["scale"])
-            weight = file.get_tensor("weight").to(device)
-        return states.to(device), Head(weight, scale, float(cap) if cap else None)
+        return states.to(device), self._foreign_head(facts["head_sha256"], device)
+
+    def _foreign_head(self, sha256: str, device: torch.device) -> Head:
+        if self._foreign is None or self._foreign[0] != sha256:
+            path = self._folder / f"head-{sha256}.safetensors"
+            if not path.exists():
+                raise FileNotFoundError(HEAD_NEEDED)
+            self._foreign = None  # two at once may be too large
+            with safe_open(path, "pt") as file:
+                cap, scale = file.metadata()["soft_cap"], float(file.metadata()["scale"])
+                head = Head(file.get_tensor("weight").to(device), scale, float(cap) if cap else None)
+            self._foreign = sha256, head
+        return self._foreign[1]
 
     def head(self) -> Head:
         """This model's output projection; found and hashed once."""
@@ -131,7 +145,9 @@ class Desk:
             self._head = _find_head(self._model)
             raw = self._head.weight.detach().contiguous().cpu().view(torch.uint8).numpy()
             told = f"{self._head.scale} {self._head.soft_cap} {self._head.weight.dtype}".encode()
-            self._head_hash = hashlib.sha256(told + raw.tobytes()).hexdigest()
+            digest = hashlib.sha256(told)
+            digest.update(raw.data)  # not copied: a head has up to 1.3 GB
+            self._head_hash = digest.hexdigest()
         return self._head
 
     def _write_head(self, head: Head) -> None:
@@ -170,6 +186,8 @@ def _find_head(model: torch.nn.Module) -> Head:
             raise NotImplementedError("exact scoring does not yet work with tensor parallelism")
         if getattr(found, "bias", None) is not None:
             raise NotImplementedError("exact scoring does not know output projections with a bias")
+        if weight.dtype not in _READABLE:
+            raise NotImplementedError(f"the output projection is quantized ({str(weight.dtype).split('.')[-1]})")
         return Head(weight[: processor.org_vocab_size], processor.scale, processor.soft_cap)
     raise NotImplementedError("this model's output projection was not found")
 

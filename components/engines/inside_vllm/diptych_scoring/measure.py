@@ -83,7 +83,7 @@ def measure(
         ``…_top_base_logprobs`` and ``…_top_candidate_logprobs`` (N, k) float64: what both think of these ids.
 
     Raises:
-        ValueError: the vocabularies differ in size.
+        ValueError: the vocabularies differ in size, or a model's logits are not finite.
     """
     ids = head.weight.shape[0]
     if base_head.weight.shape[0] != ids:
@@ -93,11 +93,21 @@ def measure(
     def block(start: int) -> dict[str, torch.Tensor]:
         own = slice(start, start + rows)
         base_logits, logits = base_head.logits(base_hidden[own]), head.logits(hidden[own])
+        _check_finite("base", base_logits, start)
+        _check_finite("candidate", logits, start)
         return _block(base_logits, logits, targets[own], min(top_k, ids))
 
     with ThreadPoolExecutor(threads) as pool:
         parts = list(pool.map(block, range(0, len(hidden), rows)))
     return _joined(parts)
+
+
+def _check_finite(side: str, logits: torch.Tensor, start: int) -> None:
+    """Of numbers that are none, every comparison is false: rank 1 and a choice at random would come out."""
+    finite = torch.isfinite(logits).all(dim=1)
+    if not finite.all():
+        token = start + int((~finite).nonzero()[0]) + 1
+        raise ValueError(f"the {side}'s logits are not finite numbers at token {token} of the answer")
 
 
 def _block(

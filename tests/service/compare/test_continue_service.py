@@ -1,0 +1,30 @@
+"""Going on from a chosen token: what is refused before an engine is asked."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from components.compare.continuation import Choice
+from components.core.errors import InputError
+from tests.service.compare.test_repeat_service import Scene
+
+pytestmark = pytest.mark.service
+
+
+@pytest.fixture
+async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    scene = Scene(tmp_path)
+    await scene.start()
+    yield scene
+    await scene.close()
+
+
+async def test_an_engine_elsewhere_is_refused_for_what_it_is(scene: Scene) -> None:
+    """Not for a token that it is said not to have: nobody knows its tokens."""
+    trace_id = await scene.ask()
+    answer = scene.turns._live[trace_id].trace.answers[0]
+    with pytest.raises(InputError, match="runs elsewhere, without our extension"):
+        await scene.turns.continue_from(trace_id, 1, Choice(answer.slot.id, 0, 5))
