@@ -101,8 +101,8 @@ def _compare(services: Services, handlers: CompareHandlers, access: Access) -> R
         turns=services.turns, store=services.images, catalog=services.catalog, hub=services.hub, pair=services.pair,
         access=access,
     )  # fmt: skip
-    add_score_api(services.scoring, services.eyes)
-    add_continue_api(services.turns)
+    add_score_api(services.scoring, services.eyes, access)
+    add_continue_api(services.turns, access)
     add_repeat_api(services.repeating, access)
     return refresh
 

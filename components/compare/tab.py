@@ -12,6 +12,7 @@ from components.compare.eyes import EyesService
 from components.compare.repeat import RepeatService
 from components.compare.request import MAX_COLUMNS
 from components.compare.scoring import ScoringService
+from components.compare.tab_continue_api import GOING_ON
 from components.compare.tab_divergence import wire_divergence
 from components.compare.tab_handlers import CompareHandlers
 from components.compare.tab_layout import ColumnParts, CompareParts, build_layout
@@ -55,7 +56,7 @@ def create_compare_tab(
     parts = build_layout(handlers.engine_choices(), chosen, pair.sampling, composer, min(2, len(of_pair)))
     _wire_asking(parts, handlers, access)
     _wire_columns(parts, handlers, access)
-    wire_divergence(parts.divergence, scoring, eyes, catalog)
+    wire_divergence(parts.divergence, scoring, eyes, catalog, access)
     wire_repeat(parts.repeat, repeating, access)
     return Reading(parts, handlers, access, catalog).wire()
 
@@ -98,9 +99,10 @@ def _streaming(
     return run
 
 
-def _going_on(position: int, handlers: CompareHandlers) -> Callable[..., Any]:
-    async def run(event: gr.EventData) -> AsyncIterator[tuple[Any, Any]]:
-        async with aclosing(handlers.go_on(position, event._data or {})) as updates:  # noqa: SLF001
+def _going_on(position: int, handlers: CompareHandlers, access: Access) -> Callable[..., Any]:
+    async def run(event: gr.EventData, request: gr.Request) -> AsyncIterator[tuple[Any, Any]]:
+        gate = access.one_visitor_at_a_time(request, GOING_ON)
+        async with aclosing(handlers.go_on(position, event._data or {}, gate)) as updates:  # noqa: SLF001
             async for update in updates:
                 yield _or_skip(update)
 
@@ -123,7 +125,7 @@ def _wire_asking(parts: CompareParts, handlers: CompareHandlers, access: Access)
             _streaming(handlers.ask, position, handlers, access), inputs, outputs, **_STREAMED
         )
         column.view.retry(_streaming(handlers.retry, position, handlers, access), inputs, outputs, **_STREAMED)
-        column.view.force(_going_on(position, handlers), None, outputs, **_STREAMED)
+        column.view.force(_going_on(position, handlers, access), None, outputs, **_STREAMED)
         column.view.stop(halt, None, None, concurrency_limit=None, **QUIET)
         if position == 0:
             asked.then(history, None, parts.recent, concurrency_limit=None, **QUIET)

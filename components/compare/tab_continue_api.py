@@ -12,16 +12,20 @@ from components.compare.turns import TurnService
 from components.core.errors import AppError, InputError
 from components.core.trace_export import trace_to_dict
 from components.core.traces import StoredAnswer, Trace
+from components.ui.access import Access
 from components.ui.messages import as_api_error
 
+GOING_ON = "letting a model go on from a token"
 _ROLES = ("base", "candidate")
 _OPTIONS = ("path", "into", "index", "token_id")
 
 
-def add_continue_api(turns: TurnService) -> None:
+def add_continue_api(turns: TurnService, access: Access) -> None:
     """Register the endpoint inside the current Blocks context."""
 
-    async def continue_answer(trace_id: str, options: dict[str, Any] | None = None) -> dict[str, Any]:
+    async def continue_answer(
+        trace_id: str, options: dict[str, Any] | None = None, request: gr.Request | None = None
+    ) -> dict[str, Any]:
         options = options or {}
         try:
             unknown = sorted(set(options) - set(_OPTIONS))
@@ -30,9 +34,10 @@ def add_continue_api(turns: TurnService) -> None:
             trace = (await turns.conversation(trace_id))[-1]
             source, target = read_side(trace, options, "path", "base"), read_side(trace, options, "into", "candidate")
             choice = Choice.read({**options, "answer_id": source.slot.id})
-            live, slot = await turns.continue_from(trace_id, target.slot.position, choice)
-            async for _ in turns.stream(live, slot, lambda: 0.25):
-                pass
+            with access.one_visitor_at_a_time(request, GOING_ON):
+                live, slot = await turns.continue_from(trace_id, target.slot.position, choice)
+                async for _ in turns.stream(live, slot, lambda: 0.25):
+                    pass
         except AppError as exc:
             raise as_api_error(exc) from None
         stored = next(a for a in live.trace.answers if a.slot.id == slot.id)

@@ -13,14 +13,21 @@ from components.compare.eyes_view import eyes_page
 from components.compare.scoring import ScoringService
 from components.core.errors import AppError
 from components.core.scores import Score
+from components.ui.access import Access
+
+MEASURING = "measuring what is taken from a picture"
 
 
 def wire_eyes(
-    card: gr.HTML, scoring: ScoringService, eyes: EyesService, drawn: Callable[[Case, Score], dict[str, Any]]
-) -> None:
-    """Give the divergence card the event; ``drawn`` is what it shows of a score."""
+    card: gr.HTML, scoring: ScoringService, eyes: EyesService, drawn: Callable[[Case, Score], dict[str, Any]],
+    access: Access,
+) -> None:  # fmt: skip
+    """Give the divergence card the event; ``drawn`` is what it shows of a score.
 
-    async def show_reliance(event: gr.EventData) -> AsyncIterator[dict[str, Any]]:
+    Visitors of a public page see a stored result where there is one; of all visitors one is measured at a time.
+    """
+
+    async def show_reliance(event: gr.EventData, request: gr.Request) -> AsyncIterator[dict[str, Any]]:
         asked = event._data or {}  # noqa: SLF001
         turn, path = str(asked.get("turn")), str(asked.get("of") or "base")
         try:
@@ -34,9 +41,10 @@ def wire_eyes(
             return
         shown, results = drawn(case, score), await eyes.stored(case)
         try:
-            if asked.get("again") or picture not in results:
-                yield {**shown, "eyes": eyes_page(results, score, asked=picture, busy=True)}
-                results[picture] = await eyes.measure(case, picture)
+            if picture not in results or (asked.get("again") and access.may_control(request)):
+                with access.one_visitor_at_a_time(request, MEASURING):
+                    yield {**shown, "eyes": eyes_page(results, score, asked=picture, busy=True)}
+                    results[picture] = await eyes.measure(case, picture)
         except AppError as exc:
             yield {**shown, "eyes": eyes_page(results, score, asked=picture, refused=exc)}
             return

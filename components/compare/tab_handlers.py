@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import AbstractContextManager, ExitStack, aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -110,16 +110,23 @@ class CompareHandlers:
             async for update in updates:
                 yield update
 
-    async def go_on(self, position: int, event: dict[str, Any]) -> AsyncGenerator[tuple[Any, Any], None]:
-        """(column view, notices) pairs for a sibling that goes on from a chosen token, with the column's settings."""
-        try:
-            live, slot = await self._turns.continue_from(str(event.get("turn")), position, Choice.read(event))
-        except AppError as exc:
-            yield None, view_model.notices_view(None, _refused(exc))
-            return
-        async with aclosing(self._stream(live, slot)) as updates:
-            async for update in updates:
-                yield update
+    async def go_on(
+        self, position: int, event: dict[str, Any], gate: AbstractContextManager[None]
+    ) -> AsyncGenerator[tuple[Any, Any], None]:
+        """(column view, notices) pairs for a sibling that goes on from a chosen token, with the column's settings.
+
+        ``gate`` is held meanwhile; it may refuse.
+        """
+        with ExitStack() as held:
+            try:
+                held.enter_context(gate)
+                live, slot = await self._turns.continue_from(str(event.get("turn")), position, Choice.read(event))
+            except AppError as exc:
+                yield None, view_model.notices_view(None, _refused(exc))
+                return
+            async with aclosing(self._stream(live, slot)) as updates:
+                async for update in updates:
+                    yield update
 
     async def _stream(self, live: LiveTurn, slot: AnswerSlot) -> AsyncGenerator[tuple[Any, Any], None]:
         position = slot.position

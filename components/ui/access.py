@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import gradio as gr
 
-from components.core.errors import NotPermittedError
+from components.core.errors import InputError, NotPermittedError
 from components.ui.guards import USER_KEY
 
 
@@ -15,6 +17,25 @@ class Access:
     """Rights of callers. On a public page only people who signed in may start, stop or write for others."""
 
     public: bool
+    _costly: set[str] = field(default_factory=set)  # what a visitor is having done
+
+    @contextmanager
+    def one_visitor_at_a_time(self, request: gr.Request | None, work: str) -> Iterator[None]:
+        """Work that costs the engines much, in words ("another visitor is …"): of all visitors one piece at a time.
+
+        Raises:
+            InputError: another visitor's is going on.
+        """
+        if self.may_control(request):
+            yield
+            return
+        if work in self._costly:
+            raise InputError(f"Another visitor is {work}.", "Try again when that has ended.")
+        self._costly.add(work)
+        try:
+            yield
+        finally:
+            self._costly.discard(work)
 
     def may_control(self, request: gr.Request | None) -> bool:
         """Whether this caller may start, stop and change what belongs to all."""

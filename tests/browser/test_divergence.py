@@ -130,7 +130,8 @@ def mount(compare: ComparePage, tokens: list[dict[str, Any]], **more: Any) -> Lo
     compare.page.evaluate(
         """(value) => { const node = document.createElement('div'); node.id = 'probe'; document.body.append(node);
             const props = { value }, watchers = []; window.probeAsked = [];
-            window.diptych.divergence(node, props, (...asked) => window.probeAsked.push(asked), (_, draw) => watchers.push(draw));
+            window.diptych.divergence(node, props, (...asked) => window.probeAsked.push(asked),
+              (_, draw) => watchers.push(draw));
             window.probeSet = (next) => { props.value = next; watchers.forEach((draw) => draw()); }; }""",
         {**value_of(tokens), **more},
     )
