@@ -5,47 +5,29 @@ Base and candidate run as children of the job's driver, in its session and group
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import os
-import secrets
-import subprocess
 import sys
-import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 
 from components.core.answers import Record, Sampling
 from components.core.errors import AppError, JobError
 from components.core.states import Sight
 from components.engines.exact_scoring import ExactScorer, PathTokens
-from components.engines.prepare import ModelPreparer
-from components.engines.readiness import look
+from components.engines.serving import ServingPlace, serve_model
 from components.engines.sight import SightReport, check_sight
-from components.engines.sockets import free_socket_path
-from components.engines.start_failures import explain_exit
 from components.engines.stream import ChatRequest, FinishedEvent, TokensEvent, stream_chat
 from components.engines.transport import EngineClient
-from components.engines.vocabulary import load_vocabulary
-from components.jobs.launcher import GROUP_VARIABLE
-from components.jobs.logs import LogTail
-from components.profiles.argv import engine_command
 from components.profiles.schema import ModelProfile, PairProfile
 
 Say = Callable[[str], None]
 
-HOOK = Path(__file__).parents[1] / "engines" / "inside_vllm"
-_START_LIMIT_S = 1800.0
-_END_LIMIT_S = 20.0
 _ANSWER_TOKENS = 48
 _FLOOR_ANSWERS = 3
-_SHARE = 0.45  # of a GPU's memory, for each of the two
 _PICTURE_PROMPTS = (
     ("Describe the picture.", "four-shapes.png"),
     ("Which shape is in this picture?", "one-circle.png"),
@@ -99,9 +81,12 @@ async def check(
         JobError: the candidate does not start, or is blind where the base sees.
     """
     prompts = _prompts(pair, machine.repository)
-    exchange = machine.log_folder / "exchange"
+    place = ServingPlace(
+        machine.state_dir, machine.repository, machine.device, machine.log_folder, machine.log_folder / "exchange"
+    )
     say("Starting the quantized model")
-    async with _served(pair, candidate, machine, exchange, "candidate") as quantized:
+    async with serve_model(pair, candidate, place) as served:
+        quantized = served.client
         say("Checking the sight of the quantized model")
         sight = await check_sight(quantized, candidate.id, vision=pair.vision, report=lambda text, _share: say(text))
         _, answer = await _answer(quantized, prompts[0])
@@ -113,8 +98,9 @@ async def check(
             raise JobError("The quantized model answered a prompt with nothing.", "Look at the recipe's ignore list.")
         say("Starting the base, to compare with it")
         try:
-            async with _served(pair, base, machine, exchange, "base") as original:
-                kl, floor, tokens = await _compare(original, quantized, prompts, ExactScorer(exchange), say)
+            async with serve_model(pair, base, place) as original:
+                scorer = ExactScorer(place.exchange)
+                kl, floor, tokens = await _compare(original.client, quantized, prompts, scorer, say)
         except AppError as exc:
             # The result is sound by itself; a base that does not fit beside it is no fault of it.
             sys.stderr.write(f"no comparison with the base: {exc} {exc.detail}\n")
@@ -176,60 +162,3 @@ async def _answer(client: EngineClient, prompt: tuple[str, Path | None]) -> tupl
 
 def _data_url(picture: Path) -> str:
     return "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode("ascii")
-
-
-@asynccontextmanager
-async def _served(
-    pair: PairProfile, model: ModelProfile, machine: Machine, exchange: Path, name: str
-) -> AsyncIterator[EngineClient]:
-    """A client of a running server of the model; the server ends with the block."""
-    preparer = ModelPreparer(machine.state_dir / "models", machine.repository)
-    folder = await asyncio.to_thread(preparer.prepare, pair, model, lambda _text, _share: None)
-    socket = machine.state_dir / "run" / f"check-{secrets.token_hex(4)}.sock"
-    free_socket_path(socket)
-    key, log = secrets.token_urlsafe(24), machine.log_folder / f"serve-{name}.log"
-    command = engine_command(
-        pair, model, model_path=folder, socket=socket, device=machine.device, python=Path(sys.executable), api_key=key,
-        cache_root=machine.state_dir / "vllm-cache", hook_path=HOOK, exchange=exchange,
-        cpu_threads=max(1, (os.cpu_count() or 2) // 2), inherited=dict(os.environ), gpu_memory_utilization=_SHARE,
-    )  # fmt: skip
-    mark = {name: os.environ[name] for name in (GROUP_VARIABLE, "SPT_NOENV") if name in os.environ}
-    with log.open("wb") as lines:
-        process = subprocess.Popen(  # noqa: ASYNC220  # some milliseconds
-            command.argv, env={**command.env, **mark}, stdout=lines, stderr=lines, stdin=subprocess.DEVNULL
-        )
-    client = EngineClient(
-        pair.engine_id(model), uds=socket, api_key=key, vocabulary=load_vocabulary(Path(folder))
-    )  # fmt: skip
-    try:
-        await _until_alive(process, client, log, name)
-        yield client
-    finally:
-        await client.close()
-        _end(process)
-        socket.unlink(missing_ok=True)
-
-
-async def _until_alive(process: subprocess.Popen[bytes], client: EngineClient, log: Path, name: str) -> None:
-    deadline = time.monotonic() + _START_LIMIT_S
-    while not (await look(client, client.served_model, 5.0)).alive:
-        code = process.poll()
-        if code is not None or time.monotonic() > deadline:
-            failure = explain_exit(code or 0, LogTail(log).current(3000))
-            detail = "\n".join(failure.log_lines)
-            sys.stderr.write(f"{detail}\n")
-            raise JobError(f"vLLM could not serve the {name}: {failure.reason}", failure.hint, detail=detail)
-        await asyncio.sleep(0.25)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """The server with all its children; only these."""
-    with suppress(psutil.NoSuchProcess):
-        children = psutil.Process(process.pid).children(recursive=True)
-        process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(_END_LIMIT_S)
-        for one in [*children, psutil.Process(process.pid)] if process.poll() is None else children:
-            with suppress(psutil.NoSuchProcess):
-                one.kill()
-    process.wait()

@@ -98,7 +98,8 @@ def _actions(job: Job) -> list[str]:
         return []
     if not job.has_ended:
         return ["cancel"]
-    return ["duplicate"] if job.state is JobState.SUCCEEDED else ["retry", "duplicate"]
+    again = [] if job.state is JobState.SUCCEEDED else ["retry"]
+    return [*again, "duplicate"] if job.kind == "quantize" else again  # the form knows no other kind
 
 
 def _facts(view: JobView, now: datetime) -> list[str]:
