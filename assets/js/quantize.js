@@ -129,8 +129,14 @@
       fill(element, el("p", { class: "dt-note dt-ok", role: "status" }, "Started. It goes on when you close this page."));
       document.querySelector(`[data-job="${jobId}"]`)?.scrollIntoView({ block: "nearest" });
     }
+    /** The same plan, its time from a dry run of one layer. */
+    function measure() {
+      shared.asking = true;
+      shared.trigger("plan", { key: shared.asked, measured: true, ...shared.spec });
+      draw({ busy: "measure" });
+    }
     function draw(value) {
-      if (value.busy) { fill(element, card(el("p", { class: "dt-soft dt-pulse", role: "status" }, "Looking at the model, the disk and the memory"))); return; }
+      if (value.busy) { fill(element, card(el("p", { class: "dt-soft dt-pulse", role: "status" }, value.busy === "measure" ? "One layer goes through the real tool, to tell the time" : "Looking at the model, the disk and the memory"))); return; }
       if (value.refused) {
         const refused = value.refused;
         fill(element, card(el("h3", {}, "Not accepted"), el("p", { class: "dt-fault", role: "alert" }, el("b", {}, refused.field ? `${refused.field}: ` : "", refused.message), " ", refused.hint)));
@@ -141,7 +147,7 @@
         start.disabled = true; shared.asking = true; shared.trigger("start", { key: shared.asked, ...shared.spec });
       } }, "Start");
       const data = shown.takes_data ? button("Look at the calibration data", () => shared.trigger("preview", { key: shared.asked, ...shared.spec })) : null;
-      fill(element, card(el("div", { class: "dt-title" }, el("h2", {}, "Plan"), el("span", { class: "dt-head-actions" }, data, start)),
+      fill(element, card(el("div", { class: "dt-title" }, el("h2", {}, "Plan"), el("span", { class: "dt-head-actions" }, data, shown.can_start && !shown.measured ? button("Measure the time", measure) : null, start)),
         shown.can_start ? null : el("p", { class: "dt-fault" }, "It can't start here; what stands in the way is marked below."),
         shown.notes.map((text) => el("p", { class: "dt-alarm" }, text)),
         el("div", { class: "dt-plan-parts" },

@@ -38,8 +38,9 @@ def create_quantize_tab(
         answer: dict[str, Any] = {"key": str(data.get("key"))}
         try:
             access.check_jobs(request)  # it reads the disk and may take a minute
-            found = await asyncio.to_thread(quantize.plan, read_spec(data))
-            answer["plan"] = plan_view(found, quantize.recipes())
+            find = quantize.measure if data.get("measured") else quantize.plan
+            found = await asyncio.to_thread(find, read_spec(data))
+            answer["plan"] = {**plan_view(found, quantize.recipes()), "measured": bool(data.get("measured"))}
         except AppError as exc:
             answer["refused"] = refusal_view(exc)
         return answer
