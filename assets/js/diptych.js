@@ -130,8 +130,7 @@
   }
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || (isTyping(event.target) && event.key !== "Escape")) return;
-    const hit = keys.find((k) => k.key === event.key);
-    if (hit && hit.action(event) !== false) event.preventDefault();
+    if (keys.some((k) => k.key === event.key && k.action(event) !== false)) event.preventDefault();
   });
 
   /** A sheet over the page; Escape or a click outside closes it. Native <dialog>: focus and Escape are the browser's. */
