@@ -64,7 +64,7 @@
     d.subscribe(() => {
       markStale();
       const turn = latest();
-      if (!turn) { if (!d.visibleColumns().some((c) => c.value.turns.length)) { me.asked = ""; me.value = {}; me.wanted = { turn: null }; fill(element); } return; }
+      if (!turn) { if (!d.visibleColumns().some((c) => c.value.turns.length)) { if (me.asked) me.wanted = { turn: null }; me.asked = ""; me.value = {}; fill(element); } return; }
       const answers = d.visibleColumns().flatMap((c) => c.value.turns[c.value.turns.length - 1].answers.filter((a) => !a.continued).map((a) => a.id));
       const key = turn.id + answers.join();
       if (key === me.asked) return;

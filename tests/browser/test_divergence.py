@@ -237,6 +237,8 @@ def test_keys_and_the_minimap_move_and_leave_the_focus_where_it_was(compare: Com
     compare.page.keyboard.press("n")
     compare.page.keyboard.press("Escape")
     expect(title).to_have_text("Token 6 of 10")
+    compare.page.keyboard.press("n")
+    expect(title).to_have_text("Fork at token 8")
 
 
 def test_what_is_no_longer_asked_for_is_not_drawn(compare: ComparePage) -> None:

@@ -15,7 +15,8 @@ from tests.running_app import RunningApp
 CONTRAST = """selectors => selectors.map(selector => {
   const node = [...document.querySelectorAll(selector)].find(n => n.offsetParent !== null || n.getClientRects().length);
   if (!node) return [selector, null];
-  const parse = text => (text.match(/[\\d.]+/g) || []).map(Number);
+  const parse = text => (text.match(/[\\d.]+/g) || []).map(Number)
+    .map((v, i) => text.startsWith("color(srgb") && i < 3 ? v * 255 : v);  // what color-mix() computes to
   const over = ([r, g, b, a = 1], below) => [r, g, b].map((c, i) => c * a + below[i] * (1 - a));
   const layers = [];
   for (let n = node; n; n = n.parentElement) {

@@ -107,3 +107,23 @@ def test_buckets() -> None:
     assert [(bucket.tokens, bucket.mean) for bucket in found] == [(1, 1.0), (2, 3.0), (0, None), (0, None), (2, 9.0)]
     with pytest.raises(InputError, match="ascend"):
         figures.by_buckets([0.0], [1.0], [1.0, 0.0])
+
+
+def test_standard_errors_are_those_of_the_port_to_nine_digits() -> None:
+    """On values of ordinary size, where the port's differences of sums lose nothing that matters."""
+    draw = np.random.default_rng(11)
+    base = draw.exponential(1.5, size=2000)
+    candidate = base + draw.normal(0.02, 0.2, size=2000)
+    count = len(base)
+
+    def uncertain(values: np.ndarray) -> tuple[float, float]:
+        return mean_and_uncertainty(math.fsum(values), math.fsum(values**2), count)
+
+    a, b, squares = uncertain(candidate), uncertain(base), uncertain(candidate**2)
+    assert figures.mean(candidate).standard_error == pytest.approx(a[1], abs=1e-9)
+    rms = figures.root_mean_square(candidate)
+    assert rms.standard_error == pytest.approx(0.5 / math.sqrt(squares[0]) * squares[1], abs=1e-9)
+    assert figures.perplexity(candidate).standard_error == pytest.approx(math.exp(a[0]) * a[1], abs=1e-9)
+    shared = covariance(math.fsum(candidate), math.fsum(base), math.fsum(candidate * base), count)
+    wanted = math.sqrt(a[1] ** 2 + b[1] ** 2 - 2 * shared)
+    assert figures.log_perplexity_ratio(candidate, base).standard_error == pytest.approx(wanted, abs=1e-9)
