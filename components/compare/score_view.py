@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from components.core import statistics
-from components.core.scores import Alternative, Score, TokenScore
+from components.core.scores import UNTRIED_ON_GPU, Alternative, Score, TokenScore
 
 ALL_ALTERNATIVES = 64
 _SHOWN = 6  # alternatives of each side on the page
@@ -102,7 +102,8 @@ def page_view(score: Score, labels: Mapping[str, str], candidates: Sequence[str]
         "candidate": score.candidate_engine,
         "candidates": [[engine_id, labels.get(engine_id, engine_id)] for engine_id in candidates],
         "method": score.method,
-        "method_words": _METHOD_WORDS[score.method],
+        "method_words": _METHOD_WORDS[score.method]
+        + (f"; {UNTRIED_ON_GPU}" if UNTRIED_ON_GPU in score.precision else ""),
         "precision": score.precision,
         "floor": score.floor.max_nats if score.floor else None,
         "floor_words": {unit: _floor_words(score, unit) for unit in _PER_NAT},

@@ -16,7 +16,7 @@ from components.compare.same_path import messages_of, path_of, why_not_by_ids
 from components.compare.score_tokens import exact_tokens, top_k_tokens, whole_path_tokens
 from components.core.answers import Answer, ImageRecord
 from components.core.errors import EngineError, InputError, StreamError
-from components.core.scores import Method, NoiseFloor, Score, TokenScore
+from components.core.scores import UNTRIED_ON_GPU, Method, NoiseFloor, Score, TokenScore
 from components.engines.catalog import Catalog
 from components.engines.exact_scoring import ExactResult, ExactScorer, PathTokens, other_batch
 from components.engines.prompt_logprobs import NotOnThePathError, rows_of
@@ -31,7 +31,6 @@ _READY_LIMIT_S = 900.0
 _FLOOR_TRIES = 3
 _FLOOR_TOKENS = 32
 _KEPT_FLOORS = 256
-_UNTRIED = "not yet tried on a GPU"
 
 
 class ScoringService:
@@ -239,7 +238,7 @@ class ScoringService:
         rows = await stock_rows(base, candidate, path)
         known = base.vocabulary or candidate.vocabulary
         tokens, notes = whole_path_tokens(*rows, written, known.text if known else str, of_base_only=True)
-        precision = f"log-probabilities of both servers in their own precision: a lower bound; {_UNTRIED}"
+        precision = f"log-probabilities of both servers in their own precision: a lower bound; {UNTRIED_ON_GPU}"
         return self._record(case, "stock", precision, tokens, None, notes)
 
     def _score_lists(self, case: Case, reason: str) -> Score:
@@ -273,7 +272,7 @@ class ScoringService:
 def precision_of(result: ExactResult) -> str:
     """What the exact figures were computed from and in, in words."""
     words = f"{result.dtype} hidden states, {result.logits_dtype} logits from each model's own head, float64 sums"
-    return f"{words}; {_UNTRIED}" if result.logits_dtype == "float32" else words  # which only a GPU computes
+    return f"{words}; {UNTRIED_ON_GPU}" if result.logits_dtype == "float32" else words  # which only a GPU computes
 
 
 def _check_same_prompt(one: Answer, other: Answer) -> None:

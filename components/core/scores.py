@@ -15,6 +15,7 @@ from components.core.traces import RecordId, UtcDatetime
 Side = Literal["base", "candidate"]
 Method = Literal["exact", "stock", "top_k"]
 SCORE_SCHEMA_VERSION = 1
+UNTRIED_ON_GPU = "not yet tried on a GPU"  # what a precision says of figures that only a GPU's path would give
 
 
 class Alternative(Record):

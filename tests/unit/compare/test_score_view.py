@@ -67,3 +67,9 @@ def test_half_a_surrogate_is_shown_by_its_bytes() -> None:
     assert "\ufffd" in page["tokens"][0]["t"]
     json.dumps(page, ensure_ascii=False).encode("utf-8")
     assert summary(found)["tokens_scored"] == 1
+
+
+def test_what_no_gpu_has_tried_is_said_beside_the_method() -> None:
+    assert page_view(score(token(0.1)), {}, ())["method_words"] == "exact, full vocabulary"
+    untried = score(token(0.1)).model_copy(update={"precision": "float32 logits; not yet tried on a GPU"})
+    assert page_view(untried, {}, ())["method_words"] == "exact, full vocabulary; not yet tried on a GPU"
