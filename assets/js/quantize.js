@@ -146,8 +146,9 @@
       const start = el("button", { class: "dt-btn dt-small dt-primary dt-start", type: "button", disabled: !shown.can_start, onclick: () => {
         start.disabled = true; shared.asking = true; shared.trigger("start", { key: shared.asked, ...shared.spec });
       } }, "Start");
+      const toolIsThere = shown.preflight.some((item) => item.name === "Tool" && item.verdict === "ok"); // it is made by the first job
       const data = shown.takes_data ? button("Look at the calibration data", () => shared.trigger("preview", { key: shared.asked, ...shared.spec })) : null;
-      fill(element, card(el("div", { class: "dt-title" }, el("h2", {}, "Plan"), el("span", { class: "dt-head-actions" }, data, shown.can_start && !shown.measured ? button("Measure the time", measure) : null, start)),
+      fill(element, card(el("div", { class: "dt-title" }, el("h2", {}, "Plan"), el("span", { class: "dt-head-actions" }, data, shown.can_start && !shown.measured && toolIsThere ? button("Measure the time", measure) : null, start)),
         shown.can_start ? null : el("p", { class: "dt-fault" }, "It can't start here; what stands in the way is marked below."),
         shown.notes.map((text) => el("p", { class: "dt-alarm" }, text)),
         el("div", { class: "dt-plan-parts" },

@@ -125,8 +125,12 @@ def test_a_job_from_the_page_to_an_answer_in_a_new_column(quantize: ComparePage)
     page.get_by_text("Change the recipe").click()
     page.get_by_label("Samples").fill("16")
     plan = check(quantize)
-    plan.get_by_role("button", name="Measure the time").click()
-    expect(plan).to_contain_text("From a dry run of the tool on the first layer", timeout=180_000)
+    measure = plan.get_by_role("button", name="Measure the time")
+    if "The environment of llmcompressor is there" in plan.inner_text():  # else the job makes it first
+        measure.click()
+        expect(plan).to_contain_text("From a dry run of the tool on the first layer", timeout=180_000)
+    else:
+        expect(measure).to_have_count(0)
     plan.get_by_role("button", name="Start").click()
     job = page.locator(".dt-job").first
     expect(job).to_contain_text("W4A16 (GPTQ)")
