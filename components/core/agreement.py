@@ -6,15 +6,11 @@ examples of the sources.
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from itertools import permutations
 
-from components.core.errors import InputError
-from components.core.statistics import Interval
-
-_Z95 = 1.959963984540054
+from components.core.resampling import mcnemar_exact_p
 
 
 def cohen_kappa(pairs: Sequence[tuple[Hashable, Hashable]]) -> float | None:
@@ -58,32 +54,10 @@ def krippendorff_alpha(units: Iterable[Sequence[Hashable]]) -> float | None:
     return None if not expected else 1 - (total - 1) * disagreed / expected
 
 
-def wilson(hits: int, total: int) -> Interval:
-    """A share with its 95 % Wilson score interval.
-
-    Raises:
-        InputError: no trial, or more hits than trials.
-
-    Source:
-        Wilson 1927; Agresti & Coull 1998 compare it with others.
-    """
-    if total <= 0 or not 0 <= hits <= total:
-        raise InputError("A share needs at least one trial, and no more hits than trials.", field="total")
-    share, z2 = hits / total, _Z95**2
-    middle = (share + z2 / (2 * total)) / (1 + z2 / total)
-    half = _Z95 / (1 + z2 / total) * math.sqrt(share * (1 - share) / total + z2 / (4 * total**2))
-    # At the ends the two parts cancel; rounding would leave a trace of them.
-    return Interval(share, max(0.0, middle - half) if hits else 0.0, min(1.0, middle + half) if hits < total else 1.0)
-
-
 def sign_test(worse: int, better: int) -> float | None:
     """Two-sided exact p of the sign test: as uneven a split, were worse and better equally likely. None without any.
 
     Source:
         Conover 1999, "Practical nonparametric statistics", section 3.4. It is McNemar's exact test.
     """
-    total = worse + better
-    if not total:
-        return None
-    tail = sum(math.comb(total, k) for k in range(min(worse, better) + 1))
-    return min(1.0, float(2 * tail / 2**total))
+    return mcnemar_exact_p(worse, better) if worse + better else None

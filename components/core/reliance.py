@@ -17,9 +17,8 @@ from pydantic import Field
 
 from components.core import statistics
 from components.core.answers import Record
-from components.core.scores import Side
+from components.core.scores import ScoredAnswer
 from components.core.statistics import Figure
-from components.core.traces import RecordId, UtcDatetime
 
 PictureChange = Literal["removed", "blurred", "small", "swapped"]
 PICTURE_CHANGES: tuple[PictureChange, ...] = ("removed", "blurred", "small", "swapped")
@@ -84,22 +83,13 @@ class RelianceFloor(Record):
     batch_tokens: tuple[int, int] = Field(description="Tokens of the step in the two runs (base, changed picture)")
 
 
-class Reliance(Record):
+class Reliance(ScoredAnswer):
     """Picture reliance of one answer's tokens under base and candidate."""
 
-    id: RecordId
-    trace_id: RecordId
-    answer_id: RecordId = Field(description="Whose tokens these are")
-    path: Side = Field(description="Which side wrote them")
-    base_engine: str
-    candidate_engine: str
     picture: PictureChange
     pictures: tuple[ChangedPicture, ...]
-    precision: str = Field(description="In words: what the figures were computed from and in")
-    created_at: UtcDatetime
     floor: RelianceFloor | None = Field(default=None, description="None = could not be measured")
     tokens: tuple[TokenReliance, ...]
-    seconds: float
     schema_version: int = RELIANCE_SCHEMA_VERSION
 
 

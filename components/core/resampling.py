@@ -100,23 +100,6 @@ def mcnemar_exact_p(base_only: int, candidate_only: int) -> float:
     return float(min(1.0, 2 * tail / 2**flipped))
 
 
-def wilson(right: int, items: int) -> Interval:
-    """Share with its 95 % interval.
-
-    Raises:
-        InputError: no item.
-
-    Source:
-        Wilson 1927.
-    """
-    if items < 1:
-        raise InputError("There is no item.", field="items")
-    z, share = 1.959963984540054, right / items
-    middle = (share + z * z / (2 * items)) / (1 + z * z / items)
-    half = z / (1 + z * z / items) * math.sqrt(share * (1 - share) / items + z * z / (4 * items * items))
-    return Interval(share, max(0.0, middle - half), min(1.0, middle + half))
-
-
 def survival(first_forks: Sequence[int | None], steps: int) -> NDArray[np.float64]:
     """Share of answers that have not parted after each of ``steps`` steps (steps,); None = never parted."""
     forks = np.array([steps if fork is None else fork for fork in first_forks])

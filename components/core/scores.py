@@ -65,8 +65,8 @@ class NoiseFloor(Record):
     engine_started_at: UtcDatetime = Field(description="It holds for this run of the base's engine")
 
 
-class Score(Record):
-    """An answer scored on the same path under base and candidate."""
+class ScoredAnswer(Record):
+    """What every record of an answer's tokens under base and candidate says."""
 
     id: RecordId
     trace_id: RecordId
@@ -74,13 +74,18 @@ class Score(Record):
     path: Side = Field(description="Which side wrote them")
     base_engine: str
     candidate_engine: str
-    method: Method
     precision: str = Field(description="In words: what the figures were computed from and in")
     created_at: UtcDatetime
+    seconds: float = Field(description="How long scoring took")
+
+
+class Score(ScoredAnswer):
+    """An answer scored on the same path under base and candidate."""
+
+    method: Method
     floor: NoiseFloor | None = Field(default=None, description="None = not measured")
     tokens: tuple[TokenScore, ...]
     notes: tuple[str, ...] = Field(default=(), description="What a reader should know, in words")
-    seconds: float = Field(description="How long scoring took")
     schema_version: int = SCORE_SCHEMA_VERSION
 
     def is_within_noise(self, token: TokenScore) -> bool:

@@ -85,6 +85,17 @@ def wilson(share_of_trials: float, trials: int, *, confidence: float = 0.95) -> 
     return Interval(share_of_trials, max(0.0, min(low, share_of_trials)), min(1.0, max(high, share_of_trials)))
 
 
+def wilson_of_counts(hits: int, total: int) -> Interval:
+    """The share ``hits / total`` with its 95 % Wilson interval; see ``wilson``.
+
+    Raises:
+        InputError: no trial, or more hits than trials.
+    """
+    if total < 1 or not 0 <= hits <= total:
+        raise InputError("A share needs at least one trial, and no more hits than trials.", field="total")
+    return wilson(hits / total, total)
+
+
 def percentile(values: ArrayLike, percent: float) -> float:
     """Percentile with linear interpolation at ``f (n - 1)``, as llama.cpp and numpy do; 50 is the median."""
     return float(np.percentile(_numbers(values), percent))

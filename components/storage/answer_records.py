@@ -13,13 +13,13 @@ from sqlalchemy.orm import Session
 
 from components.core.errors import BlobDamagedError, RecordNotFoundError
 from components.core.reliance import Reliance
-from components.core.scores import Score
+from components.core.scores import Score, ScoredAnswer
 from components.storage.blobs import BlobStore
 from components.storage.database import Database
 from components.storage.packed import PACKED_SUFFIX, pack, unpack
 from components.storage.tables import AnswerRow, RelianceRow, ScoreRow
 
-_Kind = TypeVar("_Kind", bound=Score | Reliance)
+_Kind = TypeVar("_Kind", bound=ScoredAnswer)
 _COMMON = ("id", "answer_id", "candidate_engine", "created_at")
 
 

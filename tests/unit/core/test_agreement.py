@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.core.agreement import cohen_kappa, krippendorff_alpha, sign_test, wilson
+from components.core.agreement import cohen_kappa, krippendorff_alpha, sign_test
 from components.core.errors import InputError
+from components.core.statistics import wilson_of_counts
 
 
 def pairs(table: dict[tuple[str, str], int]) -> list[tuple[str, str]]:
@@ -70,9 +71,9 @@ def test_sign_test_is_exact(worse: int, better: int, p: float) -> None:
 
 def test_wilson_interval() -> None:
     """Newcombe 1998, table I, method 3: 81 of 263 gives 0.2553 to 0.3662; 0 of 20 gives 0 to 0.1611."""
-    found = wilson(81, 263)
+    found = wilson_of_counts(81, 263)
     assert (found.low, found.high) == (pytest.approx(0.2553, abs=5e-5), pytest.approx(0.3662, abs=5e-5))
-    found = wilson(0, 20)
+    found = wilson_of_counts(0, 20)
     assert (found.low, found.high) == (0.0, pytest.approx(0.1611, abs=5e-5))
     with pytest.raises(InputError):
-        wilson(1, 0)
+        wilson_of_counts(1, 0)

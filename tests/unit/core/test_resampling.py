@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from components.core.errors import InputError
-from components.core.resampling import bootstrap, mcnemar_exact_p, paired, survival, wilson
+from components.core.resampling import bootstrap, mcnemar_exact_p, paired, survival
+from components.core.statistics import wilson_of_counts
 
 
 def test_the_bootstrap_holds_the_value_and_narrows_with_more_groups() -> None:
@@ -53,9 +54,9 @@ def test_paired_scores() -> None:
 
 
 def test_wilson() -> None:
-    found = wilson(8, 10)
+    found = wilson_of_counts(8, 10)
     assert (found.low, found.high) == pytest.approx((0.4902, 0.9433), abs=1e-4)
-    assert wilson(0, 5).low == 0.0
+    assert wilson_of_counts(0, 5).low == 0.0
 
 
 def test_survival() -> None:
