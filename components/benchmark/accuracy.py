@@ -17,7 +17,8 @@ from components.benchmark.store import PieceStore
 from components.benchmark.tasks import run_all
 from components.core.answers import Sampling
 from components.core.errors import EngineDiedError, EngineNotReadyError, StreamError
-from components.core.resampling import PairedResult, paired, wilson
+from components.core.resampling import PairedResult, paired
+from components.core.statistics import wilson_of_counts
 from components.engines.stream import ChatRequest, FinishedEvent, TokensEvent, stream_chat
 from components.engines.transport import EngineClient
 
@@ -153,7 +154,7 @@ def _add_scores(
     add = recorder.add
     for metric, share in (("base_score_percent", result.base), ("candidate_score_percent", result.candidate)):
         right = round(share * result.items)
-        interval = wilson(right, result.items)
+        interval = wilson_of_counts(right, result.items)
         # Shares of a right answer have no binomial interval.
         exact = abs(share * result.items - right) < 1e-9
         ends = {"low": 100 * interval.low, "high": 100 * interval.high, "interval": "95 %, Wilson"} if exact else {}

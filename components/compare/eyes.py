@@ -10,7 +10,6 @@ the floor.
 from __future__ import annotations
 
 import asyncio
-import base64
 import logging
 import secrets
 import time
@@ -138,12 +137,11 @@ class EyesService:
     def _paths(
         self, case: Case, changes: tuple[ChangedPicture, ...], client: EngineClient
     ) -> tuple[PathTokens, PathTokens]:
-        path = self._scoring.path_of(case, lambda image: self._url(image.sha256))
-        urls = tuple(self._url(change.shown_sha256) for change in changes if change.shown_sha256 is not None)
+        path = self._scoring.path_of(case, lambda image: self._images.data_url(image.sha256))
+        urls = tuple(
+            self._images.data_url(change.shown_sha256) for change in changes if change.shown_sha256 is not None
+        )
         return path, replace(path, images=urls) if urls else without_pictures(path, client)
-
-    def _url(self, sha256: str) -> str:
-        return "data:image/png;base64," + base64.b64encode(self._images.png(sha256)).decode("ascii")
 
     async def _floor(
         self, clients: tuple[EngineClient, EngineClient], paths: tuple[PathTokens, PathTokens], alone: list[ExactResult]

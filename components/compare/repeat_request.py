@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
+from components.compare.request import check_options
 from components.core.answers import Sampling
 from components.core.errors import InputError
 from components.core.repeats import FEWEST, MOST
@@ -25,16 +25,14 @@ class RepeatWish:
     first_seed: int | None = None
 
     @classmethod
-    def read(cls, options: Mapping[str, object], *, most: int = MOST) -> RepeatWish:
+    def read(cls, options: object, *, most: int = MOST) -> RepeatWish:
         """From the options of a call; None and '' mean the default.
 
         Raises:
             InputError: naming the option and what it accepts.
         """
-        unknown = sorted(set(options) - set(_OPTIONS))
-        if unknown:
-            raise InputError(f"{unknown[0]!r} is no option.", f"Accepted: {', '.join(_OPTIONS)}.", field="options")
-        given = {name: value for name, value in options.items() if value is not None and value != ""}
+        asked = check_options(options, _OPTIONS)
+        given = {name: value for name, value in asked.items() if value is not None and value != ""}
         count = _whole("n", given.get("n", min(USUAL, most)), FEWEST, most)
         temperature = _temperature(given["temperature"]) if "temperature" in given else None
         seed = _whole("seed", given["seed"], 0, _LAST_SEED - count + 1) if "seed" in given else None

@@ -150,6 +150,21 @@ def _accepted(name: str) -> str:
     return accepted.get(name, f"Accepted fields: {', '.join(accepted)}.")
 
 
+def check_options(options: object, accepted: Sequence[str]) -> dict[str, Any]:
+    """Options of an API call; None stands for none.
+
+    Raises:
+        InputError: no object, or an option that is not among the accepted.
+    """
+    listed = ", ".join(accepted)
+    if not isinstance(options, Mapping | None):
+        raise InputError("The options are no JSON object.", f"Accepted: an object with {listed}.", field="options")
+    unknown = sorted(set(options or {}) - set(accepted))
+    if unknown:
+        raise InputError(f"{unknown[0]!r} is no option.", f"Accepted: {listed}.", field="options")
+    return dict(options or {})
+
+
 def parse_stop(text: str) -> tuple[str, ...]:
     """Stop strings, one a line; ``\\n`` stands for a line break."""
     return tuple(line.replace("\\n", "\n") for line in text.splitlines() if line)

@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from components.compare.request import MAX_COLUMNS, Ask, ColumnRequest, check_tools, parse_sampling
+from components.compare.request import MAX_COLUMNS, Ask, ColumnRequest, check_options, check_tools, parse_sampling
 from components.compare.turns import LiveTurn, TurnService
 from components.core.answers import ImageRecord
 from components.core.errors import AppError, InputError
@@ -72,9 +72,7 @@ def read_columns(
     Raises:
         InputError: naming the option and what it accepts.
     """
-    unknown = sorted(set(options) - set(_OPTIONS))
-    if unknown:
-        raise InputError(f"{unknown[0]!r} is no option.", f"Accepted: {', '.join(_OPTIONS)}.", field="options")
+    check_options(options, _OPTIONS)
     pair_id = str(options.get("pair") or pair.id)
     own = next((p for p in catalog.pairs if p.id == pair_id), None)
     if own is None:

@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from components.compare.continuation import Choice, continuation_note
+from components.compare.request import check_options
 from components.compare.turns import TurnService
 from components.core.errors import AppError, InputError
 from components.core.trace_export import trace_to_dict
@@ -26,11 +27,8 @@ def add_continue_api(turns: TurnService, access: Access) -> None:
     async def continue_answer(
         trace_id: str, options: dict[str, Any] | None = None, request: gr.Request | None = None
     ) -> dict[str, Any]:
-        options = options or {}
         try:
-            unknown = sorted(set(options) - set(_OPTIONS))
-            if unknown:
-                raise InputError(f"{unknown[0]!r} is no option.", f"Accepted: {', '.join(_OPTIONS)}.", field="options")
+            options = check_options(options, _OPTIONS)
             trace = (await turns.conversation(trace_id))[-1]
             source, target = read_side(trace, options, "path", "base"), read_side(trace, options, "into", "candidate")
             choice = Choice.read({**options, "answer_id": source.slot.id})

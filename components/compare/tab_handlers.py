@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import AbstractContextManager, ExitStack, aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack, aclosing, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -96,31 +96,37 @@ class CompareHandlers:
                 async for update in updates:
                     yield update
 
-    async def retry(
+    def retry(
         self, position: int, event: dict[str, Any], values: Sequence[Any]
     ) -> AsyncGenerator[tuple[Any, Any], None]:
         """(column view, notices) pairs for one more attempt of a column."""
-        try:
-            column = read_setup(values).columns[position]
-            live, slot = await self._turns.retry(str(event.get("turn")), column)
-        except AppError as exc:
-            yield None, view_model.notices_view(None, _refused(exc))
-            return
-        async with aclosing(self._stream(live, slot)) as updates:
-            async for update in updates:
-                yield update
 
-    async def go_on(
+        async def begin() -> tuple[LiveTurn, AnswerSlot]:
+            return await self._turns.retry(str(event.get("turn")), read_setup(values).columns[position])
+
+        return self._sibling(begin, nullcontext())
+
+    def go_on(
         self, position: int, event: dict[str, Any], gate: AbstractContextManager[None]
     ) -> AsyncGenerator[tuple[Any, Any], None]:
         """(column view, notices) pairs for a sibling that goes on from a chosen token, with the column's settings.
 
         ``gate`` is held meanwhile; it may refuse.
         """
+
+        async def begin() -> tuple[LiveTurn, AnswerSlot]:
+            return await self._turns.continue_from(str(event.get("turn")), position, Choice.read(event))
+
+        return self._sibling(begin, gate)
+
+    async def _sibling(
+        self, begin: Callable[[], Awaitable[tuple[LiveTurn, AnswerSlot]]], gate: AbstractContextManager[None]
+    ) -> AsyncGenerator[tuple[Any, Any], None]:
+        """One more answer beside a column's earlier ones."""
         with ExitStack() as held:
             try:
                 held.enter_context(gate)
-                live, slot = await self._turns.continue_from(str(event.get("turn")), position, Choice.read(event))
+                live, slot = await begin()
             except AppError as exc:
                 yield None, view_model.notices_view(None, _refused(exc))
                 return

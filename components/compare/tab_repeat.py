@@ -12,7 +12,7 @@ import gradio as gr
 from components.compare.repeat import RepeatService
 from components.compare.repeat_request import USUAL, VISITORS_MOST, RepeatWish
 from components.compare.repeat_view import page_view, repeat_to_dict, run_title
-from components.core.errors import AppError, InputError
+from components.core.errors import AppError
 from components.core.repeats import MOST
 from components.ui.access import Access
 from components.ui.messages import as_api_error
@@ -90,11 +90,7 @@ def add_repeat_api(repeating: RepeatService, access: Access) -> None:
     ) -> dict[str, Any]:
         most = _most(access, request)
         try:
-            if not isinstance(options, dict | None):
-                raise InputError(
-                    "The options are no JSON object.", 'Accepted: an object like {"n": 8}.', field="options"
-                )
-            wish = RepeatWish.read(options or {}, most=most)
+            wish = RepeatWish.read(options, most=most)
             async with aclosing(repeating.run(trace_id, wish, visitor=most < MOST)) as progresses:
                 ended = [progress.repeat async for progress in progresses][-1]
         except AppError as exc:

@@ -10,6 +10,7 @@ from components.compare.case import Case, Wanted
 from components.compare.eyes import EyesService, read_picture
 from components.compare.eyes_view import divergence_share, reliance_to_dict
 from components.compare.free_run import free_run_of
+from components.compare.request import check_options
 from components.compare.score_view import score_to_dict
 from components.compare.scoring import ScoringService
 from components.compare.tab_eyes import MEASURING
@@ -36,11 +37,8 @@ def add_score_api(scoring: ScoringService, eyes: EyesService, access: Access) ->
     async def score_turn(
         trace_id: str, options: dict[str, Any] | None = None, request: gr.Request | None = None
     ) -> dict[str, Any]:
-        options = options or {}
         try:
-            unknown = sorted(set(options) - set(_OPTIONS))
-            if unknown:
-                raise InputError(f"{unknown[0]!r} is no option.", f"Accepted: {', '.join(_OPTIONS)}.", field="options")
+            options = check_options(options, _OPTIONS)
             k = read_k(options.get("k"))
             picture = read_picture(options.get("picture"))
             case = await scoring.find(trace_id, Wanted.read(options))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import secrets
 from collections import OrderedDict
@@ -258,7 +257,7 @@ class TurnService:
 
     def data_url(self, image: ImageRecord) -> str:
         """The canonical PNG as a ``data:`` URL: the same bytes for every engine."""
-        return "data:image/png;base64," + base64.b64encode(self._images.png(image.sha256)).decode("ascii")
+        return self._images.data_url(image.sha256)
 
     async def _save_partials(self, live: LiveTurn, slot: AnswerSlot, stream: ColumnStream) -> None:
         """Every two seconds the text so far goes to disk, so that a killed app loses little of a long answer."""

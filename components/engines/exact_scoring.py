@@ -24,6 +24,7 @@ from components.core.errors import EngineDiedError, EngineFailureError, InputErr
 from components.engines.stream_errors import refusal
 from components.engines.transport import EngineClient
 
+GENERATE = "/inference/v1/generate"  # vLLM: token ids in, with --enable-scale-out
 TOP_K = 20
 _HEAD_NEEDED = "HEAD_NEEDED"  # as in diptych_scoring/jobs.py
 _LIMIT_S = 600.0
@@ -151,7 +152,7 @@ class ExactScorer:
         )
         async with AsyncExitStack() as stack:
             for _ in range(_COMPANY):
-                answer = await stack.enter_async_context(client.request_stream("/inference/v1/generate", body))
+                answer = await stack.enter_async_context(client.request_stream(GENERATE, body))
                 if answer.status != _OK:
                     raise refusal(client.served_model, answer.status, await answer.read_error())
                 if await anext(answer.chunks, None) is None:
@@ -233,26 +234,18 @@ def _counts(facts: dict[str, str]) -> tuple[int, ...]:
 
 async def prefill(client: EngineClient, path: PathTokens, job: dict[str, Any] | None) -> None:
     """Let the engine compute all of the path's tokens but the last, for a job or for nothing."""
-    body: dict[str, Any] = {
-        "model": client.served_model,
-        "return_token_ids": True,
-        "token_ids": [*path.prompt_ids, *path.answer_ids[:-1]],
-        "sampling_params": {
-            "max_tokens": 1,
-            "temperature": 0.0,
-            "detokenize": False,
-            # A cached prefix would give no hidden states.
-            "skip_reading_prefix_cache": True,
-            **({"extra_args": {"diptych": job}} if job else {}),
-        },
+    sampling = {
+        "max_tokens": 1,
+        "temperature": 0.0,
+        "detokenize": False,
+        # A cached prefix would give no hidden states.
+        "skip_reading_prefix_cache": True,
+        **({"extra_args": {"diptych": job}} if job else {}),
     }
-    if path.images:
-        body["content_parts"] = [{"type": "image_url", "url": url} for url in path.images]
-    if path.salt:
-        body["cache_salt"] = path.salt
+    body = tokens_body(client, path, [*path.prompt_ids, *path.answer_ids[:-1]], sampling)
     try:
         async with asyncio.timeout(_LIMIT_S):
-            told = await post_json(client, "/inference/v1/generate", body)
+            told = await post_json(client, GENERATE, body)
     except TimeoutError as exc:
         raise EngineFailureError(
             f"{client.served_model} did not score the answer within {_LIMIT_S / 60:.0f} minutes.",
@@ -260,6 +253,21 @@ async def prefill(client: EngineClient, path: PathTokens, job: dict[str, Any] | 
         ) from exc
     placeholders = told.get("mm_placeholders") or {}
     check_prompt(client, path, body["token_ids"], told.get("prompt_token_ids") or (), placeholders)
+
+
+def tokens_body(
+    client: EngineClient, path: PathTokens, sent: Sequence[int], sampling: dict[str, Any]
+) -> dict[str, Any]:
+    """A request for ``GENERATE``: these of the path's ids as they are, with its pictures; the ids come back."""
+    body: dict[str, Any] = {
+        "model": client.served_model,
+        "token_ids": sent,
+        "return_token_ids": True,
+        "sampling_params": sampling,
+    }
+    if path.images:
+        body["content_parts"] = [{"type": "image_url", "url": url} for url in path.images]
+    return body | ({"cache_salt": path.salt} if path.salt else {})
 
 
 def check_prompt(

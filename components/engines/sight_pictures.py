@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 import struct
 import zlib
 from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
+
+from components.storage.image_formats import png_data_url
 
 SIDE = 224  # pixels; small for any model, larger than the embedded one's limit
 _WHITE, _RED, _BLUE, _BLACK = (255, 255, 255), (225, 30, 30), (30, 60, 220), (0, 0, 0)
@@ -22,7 +23,7 @@ def picture(name: str) -> str:
     colours = {"plain": _RED, "circle": _BLUE, "digit": _BLACK, "blank": _WHITE}
     pixels = np.full((SIDE, SIDE, 3), _WHITE, dtype=np.uint8)
     pixels[_mask(name)] = colours[name]
-    return "data:image/png;base64," + base64.b64encode(_png(pixels)).decode()
+    return png_data_url(_png(pixels))
 
 
 def _mask(name: str) -> Mask:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from components.core.answers import Sampling, TokenStep
-from components.engines.exact_scoring import PathTokens, check_prompt
+from components.engines.exact_scoring import GENERATE, PathTokens, check_prompt, tokens_body
 from components.engines.stream import FIRST_TOKEN_LIMIT_S, NEXT_TOKEN_LIMIT_S, encode_body, finished, read_events
 from components.engines.stream_events import ChunkReader, StreamEvent
 from components.engines.transport import EngineClient
@@ -47,7 +47,7 @@ async def stream_tokens(client: EngineClient, request: TokensRequest) -> AsyncGe
     body = encode_body(_body(client, request, sent))
     limits = (FIRST_TOKEN_LIMIT_S, NEXT_TOKEN_LIMIT_S)
     checked = False
-    async with aclosing(read_events(client, "/inference/v1/generate", body, reader, limits)) as events:
+    async with aclosing(read_events(client, GENERATE, body, reader, limits)) as events:
         async for event in events:
             if not checked:
                 check_prompt(client, path, sent, reader.prompt_token_ids, reader.placeholders)
@@ -67,15 +67,5 @@ def _body(client: EngineClient, request: TokensRequest, sent: tuple[int, ...]) -
     }
     if sampling.seed is not None:
         wanted["seed"] = sampling.seed
-    body: dict[str, Any] = {
-        "model": client.served_model,
-        "token_ids": sent,
-        "stream": True,
-        "stream_options": {"include_usage": True},
-        "return_token_ids": True,
-        "output_mode": "text",
-        "sampling_params": wanted,
-    }
-    if path.images:
-        body["content_parts"] = [{"type": "image_url", "url": url} for url in path.images]
-    return body | ({"cache_salt": path.salt} if path.salt else {})
+    streamed = {"stream": True, "stream_options": {"include_usage": True}, "output_mode": "text"}
+    return tokens_body(client, path, sent, wanted) | streamed

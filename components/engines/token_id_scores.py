@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.core.errors import RequestRefusedError
-from components.engines.exact_scoring import PathTokens, check_prompt, post_json
+from components.engines.exact_scoring import GENERATE, PathTokens, check_prompt, post_json, tokens_body
 from components.engines.prompt_logprobs import NotOnThePathError, Row, check_logprob, prompt_rows
 from components.engines.transport import EngineClient
 
@@ -29,7 +29,6 @@ MOST_IDS = 256  # columns to ask for: of W4-like noise this sees some 93 % of th
 _FEWEST_IDS = 2
 _LIMIT_S = 600.0
 _ALLOWED = re.compile(r"max allowed: (\d+)")
-_ROUTE = "/inference/v1/generate"
 _Result = TypeVar("_Result")
 
 
@@ -127,19 +126,10 @@ def read_scores(model: str, told: Mapping[str, Any], shape: tuple[int, int]) -> 
 async def _generate(client: EngineClient, path: PathTokens, wanted: dict[str, Any]) -> dict[str, Any]:
     """One prefill of prompt and answer, checked to be of these very tokens and pictures."""
     sent = [*path.prompt_ids, *path.answer_ids]
-    body: dict[str, Any] = {
-        "model": client.served_model,
-        "token_ids": sent,
-        "return_token_ids": True,
-        "sampling_params": {"max_tokens": 1, "temperature": 0.0, "detokenize": False, **wanted},
-    }
-    if path.images:
-        body["content_parts"] = [{"type": "image_url", "url": url} for url in path.images]
-    if path.salt:
-        body["cache_salt"] = path.salt
+    body = tokens_body(client, path, sent, {"max_tokens": 1, "temperature": 0.0, "detokenize": False, **wanted})
     try:
         async with asyncio.timeout(_LIMIT_S):
-            told = await post_json(client, _ROUTE, body)
+            told = await post_json(client, GENERATE, body)
     except TimeoutError as exc:
         raise NotOnThePathError(f"{client.served_model} gave no answer in {_LIMIT_S:.0f} s.", field="method") from exc
     check_prompt(client, path, sent, told.get("prompt_token_ids") or (), told.get("mm_placeholders") or {})

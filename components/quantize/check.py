@@ -5,7 +5,6 @@ Base and candidate run as children of the job's driver, in its session and group
 
 from __future__ import annotations
 
-import base64
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from components.engines.sight import SightReport, check_sight
 from components.engines.stream import ChatRequest, FinishedEvent, TokensEvent, stream_chat
 from components.engines.transport import EngineClient
 from components.profiles.schema import ModelProfile, PairProfile
+from components.storage.image_formats import png_data_url
 
 Say = Callable[[str], None]
 
@@ -161,4 +161,4 @@ async def _answer(client: EngineClient, prompt: tuple[str, Path | None]) -> tupl
 
 
 def _data_url(picture: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode("ascii")
+    return png_data_url(picture.read_bytes())

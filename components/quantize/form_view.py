@@ -10,6 +10,7 @@ from components.engines.catalog import Catalog
 from components.engines.memory import in_gib
 from components.profiles.recipe import BundledSource, FileSource, HubDataSource, RecipeProfile, SlotSource
 from components.profiles.strict_yaml import parse
+from components.quantize.overrides import merge
 from components.quantize.plan_records import Plan
 from components.quantize.view_model import duration, size
 
@@ -146,15 +147,6 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any
         elif own != value:
             found[name] = value
     return found
-
-
-def merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    """Both, nested mappings too; where they differ the second counts."""
-    merged = dict(first)
-    for name, value in second.items():
-        own = merged.get(name)
-        merged[name] = merge(own, value) if isinstance(own, dict) and isinstance(value, dict) else value
-    return merged
 
 
 def plan_view(plan: Plan, recipes: Sequence[RecipeProfile]) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def with_overrides(recipe: RecipeProfile, overrides: object) -> tuple[RecipeProf
     if hardware is not None and not isinstance(hardware, str):
         raise InputError("hardware is the id of a profile.", field="overrides.hardware")
     changes = {name: value for name, value in overrides.items() if name != _HARDWARE}
-    merged = _merge(recipe.model_dump(mode="json"), changes)
+    merged = merge(recipe.model_dump(mode="json"), changes)
     try:
         return RecipeProfile.model_validate_json(json.dumps(merged), strict=True), hardware
     except ValidationError as exc:
@@ -47,12 +47,12 @@ def with_overrides(recipe: RecipeProfile, overrides: object) -> tuple[RecipeProf
         raise InputError("overrides holds something that is no JSON.", field="overrides") from exc
 
 
-def _merge(old: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Objects are merged, everything else (lists too) is replaced."""
-    merged = dict(old)
-    for name, value in changes.items():
-        before = merged.get(name)
-        merged[name] = _merge(before, value) if isinstance(before, dict) and isinstance(value, Mapping) else value
+def merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Both, nested objects too; where they differ the second counts. Everything else (lists too) is replaced."""
+    merged = dict(first)
+    for name, value in second.items():
+        own = merged.get(name)
+        merged[name] = merge(own, value) if isinstance(own, dict) and isinstance(value, Mapping) else value
     return merged
 
 

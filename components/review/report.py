@@ -10,8 +10,9 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from components.core.agreement import cohen_kappa, krippendorff_alpha, sign_test, wilson
+from components.core.agreement import cohen_kappa, krippendorff_alpha, sign_test
 from components.core.reviews import Item, ReviewOutcome, Verdict
+from components.core.statistics import wilson_of_counts
 
 _CURVE_POINTS = 101
 _WORST = 24
@@ -64,7 +65,7 @@ def _outcomes(judged: Sequence[Item]) -> dict[str, Any]:
 
 
 def _share(hits: int, total: int) -> dict[str, Any]:
-    found = wilson(hits, total)
+    found = wilson_of_counts(hits, total)
     return {"value": found.value, "low": found.low, "high": found.high, "hits": hits, "of": total}
 
 

@@ -6,7 +6,6 @@ Calls block on the database, except those that are coroutines. Whoever calls has
 from __future__ import annotations
 
 import asyncio
-import base64
 import re
 import secrets
 import shutil
@@ -287,7 +286,7 @@ class ReviewService:
 
     def _data_url(self, sha256: str) -> str | None:
         try:
-            return "data:image/png;base64," + base64.b64encode(self._images.png(sha256)).decode("ascii")
+            return self._images.data_url(sha256)
         except AppError:
             return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import NamedTuple
 
 ACCEPTED = "Accepted are JPEG, PNG and WebP files; the content counts, not the name."
@@ -83,3 +84,8 @@ def _is_utf8(data: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def png_data_url(png: bytes) -> str:
+    """A PNG as a ``data:`` URL, as engines and documents take it."""
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")

@@ -39,7 +39,7 @@ from components.core.errors import (
 from components.storage.atomic_write import make_private_folder, translate_os_error
 from components.storage.blobs import BlobStore
 from components.storage.database import Database
-from components.storage.image_formats import content_of
+from components.storage.image_formats import content_of, png_data_url
 from components.storage.tables import CanonicalImageRow
 
 PNG_SUFFIX = ".png"
@@ -166,6 +166,10 @@ class ImageStore:
     def png(self, sha256: str) -> bytes:
         """The canonical bytes."""
         return self._blobs.get(sha256)
+
+    def data_url(self, sha256: str) -> str:
+        """The canonical PNG as a ``data:`` URL: the same bytes for every engine."""
+        return png_data_url(self.png(sha256))
 
     def path(self, sha256: str) -> Path:
         """Where the canonical PNG lies."""
