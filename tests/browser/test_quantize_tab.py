@@ -104,7 +104,7 @@ def test_the_form_is_filled_by_keyboard(quantize: ComparePage) -> None:
 def test_a_conversation_becomes_calibration_data(compare: ComparePage) -> None:
     page = compare.page
     compare.choose_scripted()
-    page.get_by_role("button", name="Describe the picture.").click()
+    page.get_by_role("button", name="Describe the picture.", exact=True).click()
     expect(compare.thumbs).to_have_count(1)
     compare.ask("Describe the picture.")
     page.get_by_role("button", name="Re-quantize with these").click()
@@ -153,7 +153,7 @@ def test_a_job_from_the_page_to_an_answer_in_a_new_column(quantize: ComparePage)
     expect(column.locator(".dt-engine input")).to_have_value(re.compile(r"W4A16 \(GPTQ\), made here"))
     expect(column.locator(".dt-chips")).to_contain_text("sees", timeout=ENGINE_LIMIT_MS)
     position = page.locator(".dt-col:visible").count() - 1
-    quantize.page.get_by_role("button", name="Describe the picture.").click()
+    quantize.page.get_by_role("button", name="Describe the picture.", exact=True).click()
     expect(quantize.thumbs).to_have_count(1)
     quantize.ask("Describe the picture.", columns=position + 1)
     assert len(quantize.answer(position)) > 10
