@@ -5,7 +5,7 @@
   const d = window.diptych;
   const { el, fill } = d;
   const OTHER = "other";
-  const KV = [["", "KV cache as in the profile"], ["auto", "KV cache in 16 bits"], ["fp8_e4m3", "KV cache in FP8"]];
+  const KV = [["", "As in the profile"], ["auto", "16 bits"], ["fp8_e4m3", "FP8"]];
   const gib = (bytes) => { const n = bytes / 2 ** 30; return `${n < 0.1 ? n.toFixed(4) : n < 10 ? n.toFixed(2) : n.toFixed(1)} GiB`; };
   const shared = { asked: "" };
 
@@ -66,13 +66,12 @@
       fill(detail, seats(fit));
     }
     fill(element, el("div", { class: "dt-memory-result" },
-      plan.models.map((model, index) => weights(model, plan, index)),
-      plan.picture_tokens.length ? el("p", { class: "dt-soft" }, `Tokens of a picture: ${plan.picture_tokens.map((p) => `${p.width} × ${p.height}: ${p.tokens.toLocaleString("en")}`).join(" · ")}`) : null,
       el("p", { class: "dt-soft" }, `For ${plan.users} user${plan.users === 1 ? "" : "s"} at ${plan.context.toLocaleString("en")} tokens each, at most ${Math.round(plan.gpu_memory_utilization * 100)} % of each GPU. Choose a cell for its GPUs and flags.`),
       el("div", { class: "dt-scroll", tabindex: "0", role: "region", "aria-label": "What fits" }, el("table", { class: "dt-table dt-fits" },
         el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "GPU memory"), counts.map((count) => el("th", { scope: "col" }, count === 1 ? "1 GPU" : `${count} GPUs`)))),
         el("tbody", {}, sizes.map((size) => el("tr", {}, el("th", { scope: "row", title: find(size, counts[0]).hardware }, `${size} GB`), counts.map((count) => cell(find(size, count)))))))),
-      detail));
+      detail, plan.models.map((model, index) => weights(model, plan, index)),
+      plan.picture_tokens.length ? el("p", { class: "dt-soft" }, `Tokens of a picture: ${plan.picture_tokens.map((p) => `${p.width} × ${p.height}: ${p.tokens.toLocaleString("en")}`).join(" · ")}`) : null));
     const first = buttons.find(([fit]) => fit.verdict === "together" || fit.verdict === "fits") || buttons[0];
     if (first) choose(...first);
   }
@@ -84,7 +83,7 @@
     return el("section", { "aria-label": model.id }, el("h3", {}, model.id), el("p", { class: "dt-soft" }, `${gib(model.weights_bytes)} of weights, ${model.source_words}.`),
       el("table", { class: "dt-table dt-parts" }, el("tbody", {}, [...rows, [`KV cache of all users (${Math.round(model.kv_bytes_per_token / 1024 * 100) / 100} KiB a token)`, model.kv_bytes]].map(([name, size]) =>
         el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, bar([[side, size]], most)), el("td", { title: `${size.toLocaleString("en")} bytes` }, gib(size)))))),
-      el("p", { class: "dt-soft" }, `Quantizing it with 512 samples of 2,048 tokens: ${gib(model.calibration.cache_bytes)} of main memory beside the model; on the GPU ${gib(model.calibration.gptq_layer_bytes)} for a layer with GPTQ, ${gib(model.calibration.autoround_layer_bytes)} with AutoRound.`));
+      model.quantized ? null : el("p", { class: "dt-soft" }, `Quantizing it with 512 samples of 2,048 tokens: ${gib(model.calibration.cache_bytes)} of main memory beside the model; on the GPU ${gib(model.calibration.gptq_layer_bytes)} for a layer with GPTQ, ${gib(model.calibration.autoround_layer_bytes)} with AutoRound.`));
   }
 
   function bar(parts, most) {
@@ -96,7 +95,7 @@
     const title = el("h3", {}, `${fit.gpus} × ${fit.hardware}: ${fit.words.toLowerCase()}`);
     if (!fit.seats.length) return [title, el("p", { class: "dt-soft" }, "Not with this context on these GPUs. Fewer users, less context or an FP8 KV cache may help; or serve the base elsewhere.")];
     return [title, fit.seats.map((seat, index) => el("div", { class: "dt-seat" },
-      el("p", {}, el("b", {}, seat.model), ` on GPU ${seat.gpus.join(", ")}`, seat.gpus.length > 1 ? `, of each ` : ": ",
+      el("p", {}, el("b", {}, seat.model), ` on GPU ${seat.gpus.join(", ")}`, seat.gpus.length > 1 ? ", each with " : ": ",
         `${gib(seat.weights_bytes)} weights, ${gib(seat.kv_bytes)} KV cache for ${seat.context.toLocaleString("en")} tokens each, ${gib(seat.reserve_bytes)} beside.`),
       bar([[fit.seats.length > 1 && index === 0 || /\/base$/.test(seat.model) ? "base" : "cand", seat.weights_bytes], ["kv", seat.kv_bytes], ["reserve", seat.reserve_bytes]], whole),
       el("pre", { class: "dt-log dt-flags" }, seat.flags.join("\n"))))];

@@ -17,6 +17,7 @@ _WORDS = {
     "alternately": "One after the other", "base_only": "Base only", "candidate_only": "Candidate only",
     "fits": "Fits", "no": "Does not fit",
 }  # fmt: skip
+_PLAIN = frozenset({"BF16", "F16", "F32"})
 # A common calibration set: 512 samples of 2048 tokens.
 _CALIBRATION_TOKENS = 512 * 2048
 
@@ -50,6 +51,7 @@ def _model(memory: ModelMemory, plan: MemoryPlan) -> dict[str, Any]:
     return {
         "id": memory.name,
         "source": memory.source,
+        "quantized": any(part.dtype not in _PLAIN for part in memory.parts),
         "source_words": _SOURCES[memory.source],
         "weights_bytes": memory.weights_bytes,
         "weights": [{"part": p.part, "dtype": p.dtype, "size_bytes": p.size_bytes} for p in memory.parts],

@@ -96,7 +96,11 @@ def _memory_plan(planner: MemoryPlanner, default: str, access: Access) -> None:
 
     asked = view("memoryPlan", {"choices": [], "default": default}, events=["plan"], elem_id="dt-memory-plan")
     answers = view("memoryPlanResult", {}, elem_id="dt-memory-result")
-    asked.plan(plan, None, answers, preprocess=False, postprocess=False, concurrency_limit=None, **_QUIET)
+    # A second question does not wait for the answer to the first, which the page then drops.
+    asked.plan(
+        plan, None, answers, preprocess=False, postprocess=False, concurrency_limit=None, trigger_mode="multiple",
+        **_QUIET,
+    )  # fmt: skip
     gr.on(None, form, None, asked, **_QUIET)
     with gr.Row(visible=False):
         model = gr.Textbox("", label="model")
