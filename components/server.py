@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.config import LOGGING_CONFIG
 
 from components.benchmark.tab import create_benchmark_tab
 from components.benchmark.verdict import load_verdict_profile
@@ -27,6 +28,7 @@ from components.core.errors import AppError, InputError
 from components.core.trace_export import traces_to_dict, traces_to_markdown
 from components.jobs.service import JobView
 from components.models.tab import create_models_tab
+from components.observability import Readiness, log_as_json
 from components.quantize.tab import create_quantize_tab
 from components.quantize.view_model import board_view
 from components.review.export import check_format
@@ -39,6 +41,7 @@ from components.ui.access import Access
 from components.ui.chart_routes import add_chart_routes
 from components.ui.guards import GuardRules
 from components.ui.job_routes import job_routes
+from components.ui.metrics_routes import metrics_routes
 from components.ui.page import Tab, build_page, build_server
 from components.ui.review_routes import review_routes
 from components.ui.views import Refresh
@@ -79,6 +82,7 @@ def create_server(services: Services) -> FastAPI:
         routes=[
             job_routes(services.jobs, public=settings.public),
             add_chart_routes,
+            _watching(services),
             review_routes(
                 services.review.upload_folder,
                 lambda wanted, user: _review_export(services, wanted, user),
@@ -123,6 +127,21 @@ def _review_export(services: Services, wanted: dict[str, Any], user: str | None)
     check_format(wanted.get("format"))
     found = services.review.export(read_export(wanted), only or "")
     return found if isinstance(found, str) else json.dumps(found, ensure_ascii=False, indent=1, allow_nan=False)
+
+
+def _watching(services: Services) -> Callable[[FastAPI], None]:
+    """The routes of metrics and readiness; engines that the app does not start by itself are not waited for."""
+    settings = services.settings
+    engines = services.first_engines if settings.start_engines else ()
+    readiness = Readiness(services.database, settings.state_dir, services.hub, engines)
+
+    async def of_engine(engine_id: str) -> bytes:
+        return await services.hub.client(services.catalog.find(engine_id).engine_id).metrics()
+
+    return metrics_routes(
+        services.metrics.exposition, of_engine, lambda named: readiness.missing(named=named),
+        public=settings.public, signed=bool(settings.accounts),
+    )  # fmt: skip
 
 
 def _models(services: Services, access: Access) -> Refresh:
@@ -221,9 +240,13 @@ def serve(server: FastAPI, settings: Settings) -> None:
     """Run until a signal ends it."""
     sys_line = f"Diptych is at http://{'localhost' if settings.is_loopback else settings.host}:{settings.port}\n"
     os.write(1, sys_line.encode())
+    as_json = settings.log_format == "json"
+    if as_json:
+        log_as_json()
     config = uvicorn.Config(
-        server, host=settings.host, port=settings.port, log_level="warning", timeout_graceful_shutdown=3, ws="none"
-    )
+        server, host=settings.host, port=settings.port, log_level="warning", timeout_graceful_shutdown=3, ws="none",
+        log_config=None if as_json else LOGGING_CONFIG,  # without one of its own, what uvicorn logs is JSON too
+    )  # fmt: skip
     uvicorn.Server(config).run()
 
 

@@ -36,6 +36,7 @@ from components.jobs.queue import JobQueue
 from components.jobs.runner import JobRunner, RunnerSettings
 from components.jobs.service import JobService
 from components.models.memory_plan import MemoryPlanner
+from components.observability import Metrics
 from components.profiles.argv import INHERITED_VARIABLES
 from components.profiles.loader import list_pairs, load_pair
 from components.profiles.schema import PairProfile
@@ -83,6 +84,7 @@ class Services:
     benchmarks: BenchmarkService
     cards: CardService
     planner: MemoryPlanner
+    metrics: Metrics
     review: ReviewService
     database: Database
     lock: StateLock
@@ -152,14 +154,13 @@ def build_services(settings: Settings) -> Services:
     )  # fmt: skip
     benchmarks = BenchmarkService(catalog, jobs.queue, records, _benchmark_settings(settings, pair.id))
     cards = CardService(catalog, preparer, jobs.queue, records, REPOSITORY)
-    turns = TurnService(catalog=catalog, hub=hub, traces=traces, images=images, now=_utc_now)
-    scores = score_records(database, blobs)
-    exact = ExactScorer(exchange_folder(settings.state_dir))
-    exact.remove_leftovers()
-    scoring = ScoringService(
-        catalog=catalog, hub=hub, traces=traces, scores=scores, data_url=turns.data_url,
-        exact=exact, now=_utc_now,
+    metrics = Metrics(hub, jobs.queue)
+    turns = TurnService(
+        catalog=catalog, hub=hub, traces=traces, images=images, now=_utc_now, on_turn=metrics.turn,
+        on_answer=metrics.answer,
     )  # fmt: skip
+    scores = score_records(database, blobs)
+    scoring, exact = _scoring(settings, catalog, hub, traces, scores, turns, metrics)
     reliances = reliance_records(database, blobs)
     changer = PictureChanger(images, sorted((settings.assets_dir / "samples").glob("*.png")))
     eyes = EyesService(
@@ -173,8 +174,22 @@ def build_services(settings: Settings) -> Services:
         settings=settings, pair=pair, catalog=catalog, hub=hub, turns=turns, scoring=scoring, scores=scores,
         eyes=eyes, reliances=reliances, repeating=repeating, repeats=repeats, traces=traces, images=images,
         jobs=jobs, quantize=quantize, review=review, benchmarks=benchmarks, cards=cards,
-        planner=_planner(settings, catalog, preparer), database=database, lock=lock, profile_errors=tuple(errors),
+        planner=_planner(settings, catalog, preparer), metrics=metrics,
+        database=database, lock=lock, profile_errors=tuple(errors),
     )  # fmt: skip
+
+
+def _scoring(
+    settings: Settings, catalog: Catalog, hub: EngineHub, traces: TraceRepository, scores: AnswerRecords[Score],
+    turns: TurnService, metrics: Metrics,
+) -> tuple[ScoringService, ExactScorer]:  # fmt: skip
+    exact = ExactScorer(exchange_folder(settings.state_dir))
+    exact.remove_leftovers()
+    service = ScoringService(
+        catalog=catalog, hub=hub, traces=traces, scores=scores, data_url=turns.data_url,
+        exact=exact, now=_utc_now, on_score=metrics.score,
+    )  # fmt: skip
+    return service, exact
 
 
 def _planner(settings: Settings, catalog: Catalog, preparer: ModelPreparer) -> MemoryPlanner:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -30,6 +31,9 @@ class Settings(BaseSettings):
     allowed_hosts: str = Field(default="", description="Further host names the page is reached by, separated by commas")
     database_url: str = Field(default="", description="SQLAlchemy URL; empty = SQLite in the state folder")
     start_engines: bool = Field(default=True, description="Start the base and the first candidate with the app")
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="Form of the app's log on standard error: text, or json (one object a line)"
+    )
     image_max_bytes: int = Field(default=20_000_000, ge=1000, description="Largest accepted picture file, bytes")
 
     @field_validator("state_dir")

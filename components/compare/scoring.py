@@ -39,7 +39,10 @@ class ScoringService:
     def __init__(
         self, *, catalog: Catalog, hub: EngineHub, traces: TraceRepository, scores: AnswerRecords[Score],
         exact: ExactScorer, data_url: Callable[[ImageRecord], str], now: Callable[[], datetime],
+        on_score: Callable[[Score], None] = lambda _score: None,
     ) -> None:  # fmt: skip
+        """``on_score`` is told each new score."""
+        self._on_score = on_score
         self._catalog, self._hub, self._traces, self._scores = catalog, hub, traces, scores
         self._exact, self._data_url, self._now = exact, data_url, now
         self._floors: OrderedDict[tuple[str, datetime, str], NoiseFloor] = OrderedDict()
@@ -69,6 +72,7 @@ class ScoringService:
             score = await by_method[method](case)
             score = score.model_copy(update={"seconds": time.monotonic() - started})
         await asyncio.to_thread(self._scores.add, score)
+        self._on_score(score)
         return score
 
     def check_exact(self, case: Case) -> None:
