@@ -37,14 +37,14 @@ from components.review.tab import create_review_tab
 from components.review.tab_people import People
 from components.services import Services
 from components.settings import LOOPBACK, Settings
-from components.ui.access import Access
+from components.ui.access import RECORDED, Access
 from components.ui.chart_routes import add_chart_routes
 from components.ui.guards import GuardRules
 from components.ui.job_routes import job_routes
 from components.ui.metrics_routes import metrics_routes
 from components.ui.page import Tab, build_page, build_server
 from components.ui.review_routes import review_routes
-from components.ui.views import Refresh
+from components.ui.views import Refresh, view
 
 
 def create_server(services: Services) -> FastAPI:
@@ -58,8 +58,9 @@ def create_server(services: Services) -> FastAPI:
     handlers = CompareHandlers(
         turns=services.turns, catalog=services.catalog, hub=services.hub, images=services.images,
         traces=services.traces, pair=services.pair, assets=settings.assets_dir, uploads=uploads,
+        recorded=services.recorded if settings.recorded else None,
     )  # fmt: skip
-    access = Access(public=settings.public)
+    access = Access(public=settings.public, recorded=settings.recorded)
     tabs = [
         Tab("Compare", "compare", lambda: _compare(services, handlers, access)),
         Tab("Review", "review", lambda: _review(services, access)),
@@ -69,7 +70,7 @@ def create_server(services: Services) -> FastAPI:
     ]
     page = build_page(
         tabs,
-        lambda: handlers.status_line(services.first_engines),
+        lambda: {"text": "Recorded turns"} if settings.recorded else handlers.status_line(services.first_engines),
         lambda: services.hub.version + services.jobs.queue.version + services.review.runner.version,
     )
     return build_server(
@@ -90,6 +91,7 @@ def create_server(services: Services) -> FastAPI:
             ),
         ],
         max_file_bytes=settings.image_max_bytes + 1_000_000,
+        recorded=settings.recorded,
         blocked=[settings.profiles_dir, settings.state_dir / "diptych.db", settings.state_dir / "logs"],
     )
 
@@ -99,7 +101,7 @@ def _compare(services: Services, handlers: CompareHandlers, access: Access) -> R
     refresh = create_compare_tab(
         handlers=handlers, scoring=services.scoring, eyes=services.eyes, repeating=services.repeating,
         catalog=services.catalog, pair=services.pair, max_file_bytes=services.settings.image_max_bytes,
-        example_urls=urls, access=access,
+        example_urls=urls, access=access, first_turn=services.recorded_turn,
     )  # fmt: skip
     add_compare_api(
         turns=services.turns, store=services.images, catalog=services.catalog, hub=services.hub, pair=services.pair,
@@ -112,7 +114,8 @@ def _compare(services: Services, handlers: CompareHandlers, access: Access) -> R
 
 
 def _review(services: Services, access: Access) -> Refresh:
-    people = People(access, tuple(services.settings.accounts))
+    # Verdicts on the bundled batch need no engine: who reviews is asked as always.
+    people = People(Access(public=services.settings.public), tuple(services.settings.accounts))
     return create_review_tab(service=services.review, catalog=services.catalog, pair=services.pair, people=people)
 
 
@@ -132,7 +135,7 @@ def _review_export(services: Services, wanted: dict[str, Any], user: str | None)
 def _watching(services: Services) -> Callable[[FastAPI], None]:
     """The routes of metrics and readiness; engines that the app does not start by itself are not waited for."""
     settings = services.settings
-    engines = services.first_engines if settings.start_engines else ()
+    engines = services.first_engines if settings.starts_engines else ()
     readiness = Readiness(services.database, settings.state_dir, services.hub, engines)
 
     async def of_engine(engine_id: str) -> bytes:
@@ -153,6 +156,9 @@ def _models(services: Services, access: Access) -> Refresh:
 
 
 def _quantize(services: Services, access: Access) -> Refresh:
+    if access.recorded:
+        view("sentence", {"text": RECORDED}, elem_id="dt-quantize-recorded")
+        return Refresh((), (), lambda _request, _inputs: [])
     return create_quantize_tab(
         quantize=services.quantize, jobs=services.jobs, catalog=services.catalog, hub=services.hub, access=access
     )

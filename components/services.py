@@ -17,6 +17,7 @@ from components.benchmark.service import BenchmarkService, BenchmarkSettings
 from components.cards.service import CardService
 from components.compare.changed_pictures import PictureChanger
 from components.compare.eyes import EyesService
+from components.compare.recorded import SUFFIX, store_recorded
 from components.compare.repeat import RepeatService
 from components.compare.scoring import ScoringService
 from components.compare.turns import TurnService
@@ -58,6 +59,7 @@ from components.storage.reviews import ReviewRepository
 from components.storage.state_lock import StateLock
 from components.storage.traces import TraceRepository
 
+NO_ENGINES = "This page replays recorded turns; no engine runs here."
 _DRIVERS = {"quantize": "components.quantize.job", "benchmark": "components.benchmark.job"}
 _KEPT_CANDIDATES = 500  # jobs looked through for candidates at the start
 
@@ -85,6 +87,7 @@ class Services:
     cards: CardService
     planner: MemoryPlanner
     metrics: Metrics
+    recorded: tuple[str, ...]  # ids of the turns that recorded mode shows, those of the running pair last
     review: ReviewService
     database: Database
     lock: StateLock
@@ -95,10 +98,15 @@ class Services:
         """Engines to start with the app: the base and the candidate shown first."""
         return tuple(entry.engine_id for entry in self.catalog.of_pair(self.pair.id)[:2])
 
+    @property
+    def recorded_turn(self) -> str | None:
+        """The turn that a page in recorded mode opens with: the newest of the pair's; None = not in that mode."""
+        return self.recorded[-1] if self.recorded else None
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Start the first engines; on leaving, end all of them and close the records."""
-        if self.settings.start_engines:
+        if self.settings.starts_engines:
             for engine_id in self.first_engines:
                 await self.hub.start(engine_id)
         runner = asyncio.create_task(self.jobs.runner.run(), name="job runner")
@@ -139,7 +147,7 @@ def build_services(settings: Settings) -> Services:
         settings.state_dir / "models", REPOSITORY, hub_token=os.environ.get("HF_TOKEN"), child_env=_child_environment()
     )
     engine_settings = _spec_settings(settings)
-    hub = EngineHub(engine_specs(catalog, preparer, engine_settings))
+    hub = EngineHub(engine_specs(catalog, preparer, engine_settings), closed=NO_ENGINES if settings.recorded else "")
     shelf = CandidateShelf(
         catalog, hub, lambda entry: engine_spec(entry, preparer, engine_settings), settings.state_dir / "jobs"
     )
@@ -175,6 +183,7 @@ def build_services(settings: Settings) -> Services:
         eyes=eyes, reliances=reliances, repeating=repeating, repeats=repeats, traces=traces, images=images,
         jobs=jobs, quantize=quantize, review=review, benchmarks=benchmarks, cards=cards,
         planner=_planner(settings, catalog, preparer), metrics=metrics,
+        recorded=_recorded(settings, pair, traces, scores, images),
         database=database, lock=lock, profile_errors=tuple(errors),
     )  # fmt: skip
 
@@ -190,6 +199,17 @@ def _scoring(
         exact=exact, now=_utc_now, on_score=metrics.score,
     )  # fmt: skip
     return service, exact
+
+
+def _recorded(
+    settings: Settings, pair: PairProfile, traces: TraceRepository, scores: AnswerRecords[Score], images: ImageStore
+) -> tuple[str, ...]:
+    """Store the bundled turns in recorded mode; their ids, those of the pair last. Damaged files are left out."""
+    folder = settings.assets_dir / "recorded"
+    files = sorted(folder.glob(f"*{SUFFIX}"), key=lambda file: file.name == f"{pair.id}{SUFFIX}")
+    if not settings.recorded:
+        return ()
+    return tuple(turn for file in files for turn in store_recorded(file, traces, scores, images))
 
 
 def _planner(settings: Settings, catalog: Catalog, preparer: ModelPreparer) -> MemoryPlanner:

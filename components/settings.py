@@ -21,8 +21,12 @@ class Settings(BaseSettings):
     pair: str = Field(default="embedded", description="Name of the pair to open: a file of profiles/pairs")
     host: str = Field(default="127.0.0.1", description="Address to listen on")
     port: int = Field(default=7860, ge=1, le=65535, description="Port to listen on")
+    recorded: bool = Field(
+        default=False, description="Replay recorded turns: no engine, and nothing can be asked or started"
+    )
     state_dir: Path = Field(
-        default_factory=lambda: default_state_dir(), description="Folder of database, pictures, logs, prepared models"
+        default_factory=lambda given: default_state_dir() / ("recorded" if given.get("recorded") else ""),
+        description="Folder of database, pictures, logs, prepared models",
     )
     public: bool = Field(
         default=False, description="A demo: visitors compare and look; what starts or writes needs sign-in"
@@ -63,6 +67,11 @@ class Settings(BaseSettings):
     def assets_dir(self) -> Path:
         """Folder of the embedded models, style and scripts."""
         return REPOSITORY / "assets"
+
+    @property
+    def starts_engines(self) -> bool:
+        """Whether engines start with the app."""
+        return self.start_engines and not self.recorded
 
     @property
     def accounts(self) -> dict[str, str]:

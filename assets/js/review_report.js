@@ -52,7 +52,7 @@
       return ["csv", "jsonl", "html", "markdown"].map((kind) => el("a", { class: "dt-btn dt-small", href: `review/export/${encodeURIComponent(r.batch)}.${kind}${only}`, download: "" }, { csv: "CSV", jsonl: "JSONL", html: "HTML", markdown: "Table for the card" }[kind]));
     }
     function again(r) {
-      return review.isOwner && r.worst.length ? el("button", { class: "dt-btn dt-small", type: "button", title: "Quantize again, calibrated with the regressed turns", onclick: () => d.requantize(r.worst.map((w) => w.trace_id)) }, "Re-quantize with these") : null;
+      return review.isOwner && r.worst.length && !d.recorded ? el("button", { class: "dt-btn dt-small", type: "button", title: "Quantize again, calibrated with the regressed turns", onclick: () => d.requantize(r.worst.map((w) => w.trace_id)) }, "Re-quantize with these") : null;
     }
     function curves(r) {
       const curve = r.curve && r.curve.items >= FEWEST ? r.curve : r.curve_by_reference;

@@ -63,6 +63,7 @@ class ScoringService:
         Raises:
             InputError: it can't be scored so; says why. EngineError, StreamError: an engine could not do its part.
         """
+        self._hub.check_open()
         if self._method(case) != "top_k":
             await self._wait_ready(case)
         async with self._turn:

@@ -80,8 +80,9 @@ class TurnService:
         """The turn of that key: the first column to ask makes it, the others get the same.
 
         Raises:
-            InputError: the question is not acceptable.
+            InputError: the question is not acceptable. NotPermittedError: this app runs no engine.
         """
+        self._hub.check_open()
         task = self._turns.get(ask.key)
         if task is None:
             task = asyncio.create_task(self._make(ask))
@@ -185,6 +186,7 @@ class TurnService:
 
     async def _revive(self, trace_id: str) -> LiveTurn:
         """A stored turn as a live one, so that it can be asked again after a restart."""
+        self._hub.check_open()
         chain = await asyncio.to_thread(self._traces.conversation, trace_id)
         trace = chain[-1]
         history: dict[int, tuple[str, ...]] = {}
@@ -205,6 +207,7 @@ class TurnService:
         Raises:
             RecordNotFoundError: there is no such turn. InputError: it is still being answered.
         """
+        self._hub.check_open()
         live = self._live.get(trace_id) or await self._revive(trace_id)
         if any(stored.answer.outcome is Outcome.STREAMING for stored in live.trace.latest_answers):
             raise InputError("This turn is still being answered.", "Wait for its end, or stop it.", field="trace_id")
