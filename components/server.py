@@ -127,7 +127,10 @@ def _review_export(services: Services, wanted: dict[str, Any], user: str | None)
 
 def _models(services: Services, access: Access) -> Refresh:
     problems = [str(error) for error in services.profile_errors]
-    return create_models_tab(catalog=services.catalog, hub=services.hub, access=access, problems=problems)
+    return create_models_tab(
+        catalog=services.catalog, hub=services.hub, planner=services.planner,
+        default=services.first_engines[-1], access=access, problems=problems,
+    )  # fmt: skip
 
 
 def _quantize(services: Services, access: Access) -> Refresh:

@@ -28,12 +28,14 @@ from components.engines.catalog import Catalog
 from components.engines.exact_scoring import ExactScorer
 from components.engines.job_lease import JobLease
 from components.engines.memory import count_gpus, gpu_memory_bytes
+from components.engines.model_memory import ModelMemoryReader
 from components.engines.prepare import ModelPreparer
 from components.engines.specs import SpecSettings, engine_spec, engine_specs, exchange_folder
 from components.engines.supervisor import EngineHub
 from components.jobs.queue import JobQueue
 from components.jobs.runner import JobRunner, RunnerSettings
 from components.jobs.service import JobService
+from components.models.memory_plan import MemoryPlanner
 from components.profiles.argv import INHERITED_VARIABLES
 from components.profiles.loader import list_pairs, load_pair
 from components.profiles.schema import PairProfile
@@ -80,6 +82,7 @@ class Services:
     quantize: QuantizeService
     benchmarks: BenchmarkService
     cards: CardService
+    planner: MemoryPlanner
     review: ReviewService
     database: Database
     lock: StateLock
@@ -170,8 +173,14 @@ def build_services(settings: Settings) -> Services:
         settings=settings, pair=pair, catalog=catalog, hub=hub, turns=turns, scoring=scoring, scores=scores,
         eyes=eyes, reliances=reliances, repeating=repeating, repeats=repeats, traces=traces, images=images,
         jobs=jobs, quantize=quantize, review=review, benchmarks=benchmarks, cards=cards,
-        database=database, lock=lock, profile_errors=tuple(errors),
+        planner=_planner(settings, catalog, preparer), database=database, lock=lock, profile_errors=tuple(errors),
     )  # fmt: skip
+
+
+def _planner(settings: Settings, catalog: Catalog, preparer: ModelPreparer) -> MemoryPlanner:
+    figures = settings.assets_dir / "published" / "models.yaml"
+    reader = ModelMemoryReader(preparer, figures, os.environ.get("HF_TOKEN"))
+    return MemoryPlanner(catalog, reader, settings.profiles_dir)
 
 
 def _benchmark_settings(settings: Settings, pair_id: str) -> BenchmarkSettings:
