@@ -36,7 +36,7 @@ from components.jobs.driver import run_driver
 from components.jobs.records import JobEvent, JobFolder
 from components.profiles.schema import ModelProfile
 
-RECORDS = "records.json"
+RECORDS, KL_BASE = "records.json", "base.kld"
 _WORDS_FOR_LOAD = 400_000  # characters
 _PAUSE_S = 0.3  # between two events: a page asks every second or so
 
@@ -115,6 +115,14 @@ class Driver:
         )  # fmt: skip
         for text in settings.texts:
             found = await run.text(text)
+            await asyncio.to_thread(
+                add_quality, self._recorder, found, model, base, scheme, settings.draws, now.tokenizer.piece
+            )
+        if settings.write_kl_base:
+            for text in settings.texts:
+                await run.write_file(text, self._folder.partial / KL_BASE)
+        if settings.kl_base_file is not None:
+            found = await run.against_file(Path(settings.kl_base_file))
             await asyncio.to_thread(
                 add_quality, self._recorder, found, model, base, scheme, settings.draws, now.tokenizer.piece
             )

@@ -35,15 +35,16 @@ def add_quality(
     """
     table = np.concatenate(found.groups)
     task = f"{found.name}, {found.convention}" if found.convention else found.name
-    unit = "chunks" if found.convention else "answers"
     about = {
         "base": base, "scheme": scheme, "n": len(table), "n_unit": "tokens",
-        "interval": f"95 %, bootstrap over {len(found.groups)} {unit}, {draws} draws",
+        "interval": f"95 %, bootstrap over {len(found.groups)} {found.unit}, {draws} draws",
     }  # fmt: skip
     floors = figures_of(np.concatenate(found.floor)) if found.floor else None
     values, intervals = figures_of(table), bootstrap(found.groups, figures_of, draws=draws)
     settings = _settings(found)
     for index, kind in enumerate(FIGURES):
+        if not np.isfinite(values[index]):
+            continue  # a base's file does not tell
         floor = float(floors[index]) if floors is not None and kind.of_floor else None
         value = intervals[index] or float(values[index])
         note = found.note if len(table) >= _ENOUGH_TOKENS else "Fewer than 100 tokens: too few for a figure."

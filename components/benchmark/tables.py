@@ -48,6 +48,13 @@ def to_table(result: ExactResult, target_ids: Sequence[int]) -> Floats:
     return np.stack([*parts, same, confidence, truncated, bound, np.asarray(target_ids)], axis=1).astype(np.float64)
 
 
+def rows_to_table(statistics: dict[str, Floats], target_ids: Sequence[int]) -> Floats:
+    """The scored tokens against a base's file (n, len(COLUMNS)); what such a file can't tell is NaN."""
+    unknown = np.full(len(target_ids), np.nan)
+    known = {**statistics, "target_id": np.asarray(target_ids)}
+    return np.stack([known.get(name, unknown) for name in COLUMNS], axis=1).astype(np.float64)
+
+
 @dataclass(frozen=True)
 class FigureKind:
     """One figure of a table; ``of_floor`` = the base against itself gives a floor for it."""
