@@ -56,8 +56,11 @@
 
   window.diptych.benchmarkResults = function (element, props, trigger, watch, server) {
     const folds = new Map();
-    let value = {}, shown = "", chosen = "";
-    d.bind(props, watch, (next) => { value = next; draw(); });
+    let value = {}, shown = "", chosen = "", reviewing = "";
+    d.bind(props, watch, (next) => {
+      value = next; draw();
+      if (reviewing && next.reviewed?.key === reviewing) { reviewing = ""; d.showTab("Review"); d.toast("The batch is stored; its questions are asked in the background."); }
+    });
 
     function draw() {
       const key = JSON.stringify([value, chosen]);
@@ -114,11 +117,39 @@
       if (!found) return;
       const kind = task.includes(": ") ? task.split(": ")[1] : "";
       const items = found.items.filter((item) => !kind || item.kind === kind);
-      d.openSheet(`Items that flipped: ${task}`, items.length ? items.map((item) => el("article", { class: "dt-flip" },
-        (item.images || []).map((name) => el("img", { src: `look/benchmark/${encodeURIComponent(found.task)}/${encodeURIComponent(name)}`, alt: "", loading: "lazy", onerror: (event) => event.target.remove() })),
+      if (!items.length) { d.openSheet(`Items that flipped: ${task}`, el("p", { class: "dt-soft" }, "None of this kind flipped.")); return; }
+      const review = el("button", { class: "dt-btn dt-small", type: "button", title: "All items of this list become a batch of the Review tab", onclick: () => {
+        reviewing = d.randomKey(); review.disabled = true;
+        trigger("review", { key: reviewing, model: model.id, task: found.task });
+        sheet.close();
+      } }, "Review these blind");
+      const sheet = d.openSheet(`Items that flipped: ${task}`, el("div", { class: "dt-form-actions" }, review), items.map((item) => flip(model, found.task, item, () => sheet.close())));
+    }
+    /** One item; its pictures are fetched when it is seen. */
+    function flip(model, task, item, close) {
+      const pictures = el("div", { class: "dt-flip-pictures" }), trouble = el("p", { class: "dt-fault", role: "alert", hidden: true });
+      let asked = null;
+      const question = () => { asked = asked || server.question({ model: model.id, task, item: item.id }); return asked; };
+      const compare = el("button", { class: "dt-btn dt-small", type: "button", onclick: async () => {
+        compare.disabled = true;
+        let given;
+        try { given = await question(); } catch { given = { refused: "The question could not be fetched; try again." }; asked = null; }
+        compare.disabled = false;
+        if (given.refused) { trouble.hidden = false; trouble.textContent = given.refused; return; }
+        close();
+        d.askInCompare(given);
+        if (given.other_messages) d.toast(`Only the last of its ${given.other_messages + 1} messages is asked.`);
+      } }, "Compare");
+      const node = el("article", { class: "dt-flip" }, (item.images || []).length ? pictures : null,
         el("div", {}, el("p", {}, el("span", { class: `dt-chip ${item.lost ? "dt-bad" : "dt-ok"}` }, item.lost ? "lost" : "won"), " ", el("b", {}, item.question), " ", el("span", { class: "dt-soft" }, `${item.kind} · ${item.id}`)),
-          el("p", {}, el("span", { class: "dt-soft" }, "expected "), item.expected), el("p", {}, el("span", { class: "dt-soft" }, "base "), item.base), el("p", {}, el("span", { class: "dt-soft" }, "candidate "), item.candidate))))
-        : el("p", { class: "dt-soft" }, "None of this kind flipped."));
+          el("p", {}, el("span", { class: "dt-soft" }, "expected "), item.expected), el("p", {}, el("span", { class: "dt-soft" }, "base "), item.base), el("p", {}, el("span", { class: "dt-soft" }, "candidate "), item.candidate),
+          el("p", {}, compare), trouble));
+      if ((item.images || []).length) new IntersectionObserver((seen, observer) => {
+        if (!seen.some((one) => one.isIntersecting)) return;
+        observer.disconnect();
+        question().then((given) => fill(pictures, (given.images || []).map((image) => el("img", { src: image.url, alt: "" }))), () => { asked = null; });
+      }).observe(node);
+      return node;
     }
     function fold(key, title, atFirst, content) {
       const node = el("details", { class: "dt-more", open: folds.has(key) ? folds.get(key) : atFirst }, el("summary", {}, title), content);

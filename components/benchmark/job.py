@@ -19,6 +19,7 @@ from pydantic import JsonValue
 
 from components.benchmark.accuracy import ComparedItems, Judged, add_accuracy, ask_all
 from components.benchmark.environment import environment
+from components.benchmark.flipped import folder_of, keep_flipped
 from components.benchmark.load import LoadMaker
 from components.benchmark.quality import QualityRun
 from components.benchmark.quality_records import add_generation, add_quality
@@ -146,6 +147,8 @@ class Driver:
             self._base_answers = await self._ask(now.base, items, file, "base")
         answers = await self._ask(now.candidate, items, file, now.model.id)
         found = ComparedItems.of(items, self._base_answers, answers)
+        kept = folder_of(self._folder.partial, now.model.id)
+        await asyncio.to_thread(keep_flipped, kept, found, file.parent)
         metric = settings.metric or ", ".join(sorted({item.metric for item in items}))
         add_accuracy(
             self._recorder, found, len(items), settings.name, metric, pair.engine_id(now.model),
