@@ -30,6 +30,7 @@ from components.benchmark.store import PieceStore
 from components.benchmark.tasks import until_cancelled
 from components.benchmark.throughput import add_cost, add_throughput, measure_throughput
 from components.benchmark.tokens import TextTokenizer, load_tokenizer
+from components.benchmark.weights import weights_bytes
 from components.core.benchmarks import RecordBatch
 from components.engines.exact_scoring import ExactScorer
 from components.engines.serving import Served, ServingPlace, serve_model
@@ -99,6 +100,14 @@ class Driver:
                     await self._compare(_Pair(base, candidate, model, tokenizer))
 
     async def _compare(self, now: _Pair) -> None:
+        pair = self._spec.pair
+        for model, served in ((pair.base, now.base), (now.model, now.candidate)):
+            size = await asyncio.to_thread(weights_bytes, served.folder)
+            base = None if model is pair.base else pair.engine_id(pair.base)
+            self._recorder.add(
+                "cost", pair.engine_id(model), "weights", "weights_gb", size / 1e9, base=base, scheme=model.scheme,
+                note="Of the .safetensors files that are served; 1 GB = 10⁹ bytes.",
+            )  # fmt: skip
         for suite in self._spec.runs:
             if suite == "quality":
                 await self._quality(now)

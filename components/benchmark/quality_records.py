@@ -13,6 +13,7 @@ from components.benchmark.recorder import Recorder
 from components.benchmark.tables import (
     FIGURES,
     column,
+    examples,
     figures_of,
     kl_by_class,
     kl_by_confidence,
@@ -55,7 +56,10 @@ def add_quality(
         "kl_by_class": kl_by_class(table, classes), "kl_by_position": kl_by_position(found.groups),
     }  # fmt: skip
     for metric, curve in curves.items():
-        recorder.add("quality", model, task, metric, None, details={**settings, "curve": curve}, **about)
+        details = {**settings, "curve": curve}
+        if metric == "kl_histogram":
+            details["examples"] = examples(found.groups, classes, piece)
+        recorder.add("quality", model, task, metric, None, details=details, **about)
     if found.tokens_per_s is not None:
         recorder.add(
             "quality", model, task, "scoring_tokens_per_s", found.tokens_per_s, base=base, scheme=scheme,
