@@ -141,10 +141,18 @@ def _quantize(services: Services, access: Access) -> Refresh:
 
 def _benchmarks(services: Services, access: Access) -> Refresh:
     candidates = services.pair.candidates
+    people = People(access, tuple(services.settings.accounts))
 
     def card_of(model: str) -> dict[str, Any]:
         card = services.cards.card(model)
-        return {"markdown": card.markdown, "missing": list(card.missing), "figures": card.figures}
+        written = {"version": card.prose.version, "parts": card.prose.parts}
+        return {"markdown": card.markdown, "missing": list(card.missing), "figures": card.figures, "prose": written}
+
+    def write_prose(model: str, parts: Any, version: Any, request: Any) -> None:
+        access.check_jobs(request)
+        if not isinstance(parts, dict) or not isinstance(version, int):
+            raise InputError("That is no text of a card.", "Open the card again.", field="parts")
+        services.cards.write(model, parts, version, people.user(request) or "")
 
     def board_of(views: Sequence[JobView], now: datetime, may_control: bool) -> dict[str, Any]:
         files = services.jobs.files
@@ -152,8 +160,6 @@ def _benchmarks(services: Services, access: Access) -> Refresh:
         for row in shown["jobs"]:  # the form of the Quantize tab can't be filled with a benchmark
             row["actions"] = [action for action in row["actions"] if action != "duplicate"]
         return {**shown, "empty": "No benchmark has run yet."}
-
-    people = People(access, tuple(services.settings.accounts))
 
     def start_review(folder: Path, candidate: str, name: str, request: Any) -> None:
         people.check_owner(request)
@@ -164,7 +170,9 @@ def _benchmarks(services: Services, access: Access) -> Refresh:
         )  # fmt: skip
         services.review.create(wish, people.user(request) or "")
 
-    doors = Doors(lambda picture: image_view(services.images.ingest(picture, picture.name)), start_review)
+    doors = Doors(
+        lambda picture: image_view(services.images.ingest(picture, picture.name)), start_review, write_prose
+    )  # fmt: skip
     return create_benchmark_tab(
         benchmarks=services.benchmarks, jobs=services.jobs, catalog=services.catalog, hub=services.hub,
         card_of=card_of, board_of=board_of, limits=load_verdict_profile(services.settings.profiles_dir).limits,

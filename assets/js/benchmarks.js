@@ -57,8 +57,10 @@
   window.diptych.benchmarkResults = function (element, props, trigger, watch, server) {
     const folds = new Map();
     let value = {}, shown = "", chosen = "", reviewing = "";
+    const saving = new Map();
     d.bind(props, watch, (next) => {
       value = next; draw();
+      if (next.written && saving.has(next.written.key)) { saving.get(next.written.key)(next.written); saving.delete(next.written.key); }
       if (reviewing && next.reviewed?.key === reviewing) { reviewing = ""; d.showTab("Review"); d.toast("The batch is stored; its questions are asked in the background."); }
     });
 
@@ -71,7 +73,7 @@
       fill(element,
         models.length ? [el("div", { class: "dt-results-head" }, el("h2", {}, "Results"),
           models.length > 1 ? select("Measured candidate", models.map((m) => [m.id, m.label]), model.id, (v) => { chosen = v; draw(); }) : null,
-          el("span", { class: "dt-head-actions" }, el("button", { class: "dt-btn dt-small", type: "button", onclick: () => showCard(model, server) }, "Model card"))), result(model)]
+          el("span", { class: "dt-head-actions" }, el("button", { class: "dt-btn dt-small", type: "button", onclick: () => showCard(model, server, value.may_control ? (parts, version) => new Promise((resolve) => { const key = d.randomKey(); saving.set(key, resolve); trigger("write", { key, model: model.id, parts, version }); }) : null) }, "Model card"))), result(model)]
           : [el("h2", {}, "Results"), el("p", { class: "dt-soft" }, value.published ? "Nothing was measured yet. Choose a candidate and a suite, and start: every figure will stand here with its interval, beside those of the published cards." : "Reading the records…")],
         d.benchmarkCharts ? d.benchmarkCharts(value, model, (task) => showFlipped(model, task)) : null,
         published(value.published || []));
@@ -158,19 +160,40 @@
     }
   };
 
-  async function showCard(model, server) {
+  const PARTS = [["summary", "Summary", "Instead of the profile's description"], ["intended_use", "Intended use and limitations", ""], ["calibration", "About the calibration data", ""], ["notes", "Further notes", ""], ["acknowledgments", "Acknowledgments", ""]];
+  /** `save(parts, version)` → a promise of {refused} or {}; null for visitors. */
+  async function showCard(model, server, save) {
     const text = el("pre", { class: "dt-log dt-card-text", tabindex: "0" }, "Writing the card…");
-    const view = el("div", { class: "dt-card-view" }), missing = el("div", {}), actions = el("div", { class: "dt-form-actions" });
-    d.openSheet(`Model card of ${model.label}`, actions, missing, view, el("details", { class: "dt-more" }, el("summary", {}, "As Markdown"), text));
-    try {
-      const card = await server.card({ model: model.id });
-      if (card.refused) { text.textContent = card.refused; return; }
-      text.textContent = card.markdown;
-      fill(view, d.renderMarkdown(card.markdown.replace(/^---[\s\S]*?\n---\n/, "")));
-      fill(missing, el("p", { class: "dt-soft" }, card.missing.length ? `Listed as missing: ${card.missing.join("; ")}.` : "Nothing is missing."));
-      fill(actions, el("button", { class: "dt-btn dt-small", type: "button", onclick: () => d.copyText(card.markdown) }, "Copy"),
-        el("a", { class: "dt-btn dt-small", download: "README.md", href: URL.createObjectURL(new Blob([card.markdown], { type: "text/markdown" })) }, "Download"));
-    } catch { text.textContent = "The card could not be written; try again."; }
+    const view = el("div", { class: "dt-card-view" }), missing = el("div", {}), actions = el("div", { class: "dt-form-actions" }), own = el("div", {});
+    d.openSheet(`Model card of ${model.label}`, actions, missing, own, view, el("details", { class: "dt-more" }, el("summary", {}, "As Markdown"), text));
+    await load();
+    async function load() {
+      try {
+        const card = await server.card({ model: model.id });
+        if (card.refused) { text.textContent = card.refused; return; }
+        text.textContent = card.markdown;
+        fill(view, d.renderMarkdown(card.markdown.replace(/^---[\s\S]*?\n---\n/, "")));
+        fill(missing, el("p", { class: "dt-soft" }, card.missing.length ? `Listed as missing: ${card.missing.join("; ")}.` : "Nothing is missing."));
+        fill(actions, el("button", { class: "dt-btn dt-small", type: "button", onclick: () => d.copyText(card.markdown) }, "Copy"),
+          el("a", { class: "dt-btn dt-small", download: "README.md", href: URL.createObjectURL(new Blob([card.markdown], { type: "text/markdown" })) }, "Download"),
+          save ? el("button", { class: "dt-btn dt-small", type: "button", onclick: () => edit(card.prose) }, "Edit the text") : null);
+      } catch { text.textContent = "The card could not be written; try again."; }
+    }
+    function edit(prose) {
+      const areas = PARTS.map(([name, label, help]) => [name, el("textarea", { rows: 3, maxlength: 8000, "aria-label": label, placeholder: help }, prose.parts[name] || "")]);
+      const trouble = el("p", { class: "dt-fault", role: "alert", hidden: true });
+      const store = el("button", { class: "dt-btn dt-primary", type: "button", onclick: async () => {
+        store.disabled = true;
+        const told = await save(Object.fromEntries(areas.map(([name, area]) => [name, area.value])), prose.version);
+        store.disabled = false;
+        if (told.refused) { trouble.hidden = false; trouble.textContent = told.refused; return; }
+        fill(own); await load(); d.toast("Saved");
+      } }, "Save");
+      fill(own, el("div", { class: "dt-prose" }, el("p", { class: "dt-soft" }, `Markdown without headings and HTML. Figures come from records alone; earlier versions are kept${prose.version ? ` (this is version ${prose.version})` : ""}.`),
+        PARTS.map(([, label], i) => el("label", { class: "dt-field dt-wide" }, el("span", {}, label), areas[i][1])), trouble,
+        el("div", { class: "dt-form-actions" }, store, el("button", { class: "dt-btn", type: "button", onclick: () => fill(own) }, "Discard"))));
+      areas[0][1].focus();
+    }
   }
 
   function labelled(label, control, help, wide) { return el("label", { class: `dt-field ${wide ? "dt-wide" : ""}` }, el("span", {}, label), control, help ? el("small", { class: "dt-soft" }, help) : null); }

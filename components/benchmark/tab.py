@@ -57,18 +57,21 @@ def create_benchmark_tab(
             listed = view("jobs", {"jobs": [], "may_control": False, "empty": ""},
                           events=["act", "poll"], elem_id="dt-benchmarks-jobs")  # fmt: skip
         with gr.Column(elem_id="dt-benchmarks-results", scale=1, min_width=300):
-            shown = view("benchmarkResults", {}, events=["look", "review"], server_functions=[card, items.question],
-                         elem_id="dt-results")  # fmt: skip
+            shown = view(
+                "benchmarkResults", {}, events=["look", "review", "write"], server_functions=[card, items.question],
+                elem_id="dt-results",
+            )  # fmt: skip
     wizard.start(hands.start, None, [wizard, listed], **_PLAIN)
     listed.act(hands.act, None, listed, **_PLAIN)
     listed.poll(hands.poll, None, listed, **_PLAIN)
     shown.look(hands.show, None, shown, **_PLAIN)
-    shown.review(hands.reviewing(items), None, shown, **_PLAIN)
+    shown.review(hands.with_results("reviewed", items.review), None, shown, **_PLAIN)
+    shown.write(hands.with_results("written", items.write), None, shown, **_PLAIN)
     gr.on(None, hands.form, None, wizard, **_QUIET)
     gr.on(None, hands.poll, None, listed, **_QUIET)
     gr.on(None, hands.show, None, shown, **_QUIET)
     add_benchmark_api(benchmarks, card_of, access)
-    return Refresh((), (listed, shown), lambda request, _: [hands.board(request), hands.results()])
+    return Refresh((), (listed, shown), lambda request, _: [hands.board(request), hands.results(request)])
 
 
 class _Handlers:
@@ -91,11 +94,12 @@ class _Handlers:
         views = [found for found in self._jobs.views() if found.job.kind == KIND]
         return self._board_of(views, datetime.now(UTC), self._access.may_control(request))
 
-    def results(self) -> dict[str, Any]:
+    def results(self, request: gr.Request) -> dict[str, Any]:
         """All figures."""
         measured, published = (self._benchmarks.results({"source": name}) for name in ("measured", "published"))
         labels = {entry.engine_id: entry.model.label for entry in self._catalog.entries()}
-        return results_view(measured, published, self._limits, labels)
+        shown = results_view(measured, published, self._limits, labels)
+        return {**shown, "may_control": self._access.may_control(request)}
 
     async def start(self, event: gr.EventData, request: gr.Request) -> tuple[dict[str, Any], dict[str, Any]]:
         """Queue a job."""
@@ -126,18 +130,18 @@ class _Handlers:
         """The list without holding the loop."""
         return await asyncio.to_thread(self.board, request)
 
-    def reviewing(self, items: Items) -> Callable[..., Any]:
-        """All figures again, and which batch was made."""
+    def with_results(self, name: str, act: Callable[..., Any]) -> Callable[..., Any]:
+        """What an action tells, under its name, and all figures."""
 
         async def run(event: gr.EventData, request: gr.Request) -> dict[str, Any]:
-            made = await items.review(event, request)
-            return {**await self.show(request), "reviewed": made}
+            told = await act(event, request)
+            return {**await self.show(request), name: told}
 
         return run
 
     async def show(self, request: gr.Request) -> dict[str, Any]:
         """Results without holding the loop."""
-        return await asyncio.to_thread(self.results)
+        return await asyncio.to_thread(self.results, request)
 
 
 def spec_of(data: dict[str, Any]) -> dict[str, Any]:

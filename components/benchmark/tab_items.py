@@ -1,4 +1,4 @@
-"""From an item that flipped to the other tabs: its question for Compare, all of its list as a batch for Review."""
+"""From the results to other rooms: an item's question for Compare, a list as a batch for Review, words for the card."""
 
 from __future__ import annotations
 
@@ -25,15 +25,17 @@ class Doors:
         picture_of: a picture's file → what the composer of Compare shows of a stored picture.
         start_review: (folder with rows and pictures, candidate's engine, name of the batch, request); refuses whoever
             may not start one.
+        write_prose: (candidate's engine, part → text, version it is based on, request); refuses likewise.
     """
 
     picture_of: Callable[[Path], dict[str, Any]]
     start_review: Callable[[Path, str, str, gr.Request], None]
+    write_prose: Callable[[str, Any, Any, gr.Request], None]
 
 
 @dataclass(frozen=True)
 class Items:
-    """What the sheet of flipped items calls."""
+    """What the sheets of flipped items and of the card call."""
 
     benchmarks: BenchmarkService
     doors: Doors
@@ -63,3 +65,14 @@ class Items:
             warn(exc)
             return {}
         return {"key": str(data.get("key")), "task": task}
+
+    async def write(self, event: gr.EventData, request: gr.Request) -> dict[str, Any]:
+        """``{model, parts, version, key}`` → ``{"key"}``, with ``refused`` where it was not stored."""
+        data = event._data or {}  # noqa: SLF001
+        key = str(data.get("key"))
+        try:
+            given = str(data.get("model")), data.get("parts"), data.get("version"), request
+            await asyncio.to_thread(self.doors.write_prose, *given)
+        except AppError as exc:
+            return {"key": key, "refused": str(exc)}
+        return {"key": key}
