@@ -14,6 +14,7 @@ from typing import Literal
 
 from components.benchmark.intake import Intake
 from components.benchmark.service import BenchmarkService, BenchmarkSettings
+from components.cards.prose import ProseStore
 from components.cards.service import CardService
 from components.compare.changed_pictures import PictureChanger
 from components.compare.eyes import EyesService
@@ -151,7 +152,9 @@ def build_services(settings: Settings) -> Services:
         export=TraceExport(traces, images).write,
     )  # fmt: skip
     benchmarks = BenchmarkService(catalog, jobs.queue, records, _benchmark_settings(settings, pair.id))
-    cards = CardService(catalog, preparer, jobs.queue, records, REPOSITORY)
+    cards = CardService(
+        catalog, preparer, jobs.queue, records, ProseStore(settings.state_dir / "cards"), REPOSITORY
+    )  # fmt: skip
     turns = TurnService(catalog=catalog, hub=hub, traces=traces, images=images, now=_utc_now)
     scores = score_records(database, blobs)
     exact = ExactScorer(exchange_folder(settings.state_dir))
