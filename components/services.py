@@ -55,6 +55,7 @@ from components.storage.jobs import JobRepository
 from components.storage.repeats import RepeatRepository
 from components.storage.review_queue import ReviewQueue
 from components.storage.reviews import ReviewRepository
+from components.storage.shared_folder import SharedFolder
 from components.storage.state_lock import StateLock
 from components.storage.traces import TraceRepository
 
@@ -87,6 +88,7 @@ class Services:
     review: ReviewService
     database: Database
     lock: StateLock
+    shared: SharedFolder
     profile_errors: tuple[AppError, ...]
 
     @property
@@ -114,6 +116,7 @@ class Services:
     def close(self) -> None:
         """Close the records and let another app have the state folder."""
         self.database.close()
+        self.shared.leave()
         self.lock.release()
 
 
@@ -128,11 +131,14 @@ def build_services(settings: Settings) -> Services:
     catalog = Catalog([pair, *(other for other in others if other.id != pair.id)])
     lock = StateLock(settings.state_dir)
     lock.acquire()
-    database = Database(settings.database_url or f"sqlite:///{settings.state_dir / 'diptych.db'}")
-    database.open()
-    blobs = BlobStore(settings.state_dir / "blobs")
-    traces = TraceRepository(database, blobs)
-    traces.recover()
+    shared = SharedFolder(settings.files_dir)
+    is_alone, database = shared.arrive(), _open_database(settings, shared)
+    blobs = BlobStore(settings.files_dir / "blobs")
+    traces, repeats = TraceRepository(database, blobs), RepeatRepository(database)
+    if is_alone:  # what is open is a dead app's
+        traces.recover()
+        repeats.recover()
+    shared.settled()
     images = ImageStore(blobs, ImageLimits(max_bytes=settings.image_max_bytes), database)
     preparer = ModelPreparer(
         settings.state_dir / "models", REPOSITORY, hub_token=os.environ.get("HF_TOKEN"), child_env=_child_environment()
@@ -140,12 +146,12 @@ def build_services(settings: Settings) -> Services:
     engine_settings = _spec_settings(settings)
     hub = EngineHub(engine_specs(catalog, preparer, engine_settings))
     shelf = CandidateShelf(
-        catalog, hub, lambda entry: engine_spec(entry, preparer, engine_settings), settings.state_dir / "jobs"
+        catalog, hub, lambda entry: engine_spec(entry, preparer, engine_settings), settings.files_dir / "jobs"
     )
     records = BenchmarkRepository(database)
-    intake = Intake(records, settings.state_dir / "jobs")
+    intake = Intake(records, settings.files_dir / "jobs")
     intake.load_published(settings.assets_dir / "published" / "figures.yaml")
-    jobs = _job_service(settings, database, hub, (shelf.add, intake.take_in))
+    jobs = _job_service(settings, database, hub, (shelf.add, intake.take_in), shared.leads)
     quantize = QuantizeService(
         catalog, preparer, jobs.queue,
         QuantizeSettings(settings.state_dir, REPOSITORY, pair.id, hub_token=os.environ.get("HF_TOKEN")),
@@ -168,15 +174,14 @@ def build_services(settings: Settings) -> Services:
     eyes = EyesService(
         scoring=scoring, hub=hub, exact=exact, images=images, changer=changer, reliances=reliances, now=_utc_now
     )
-    repeats = RepeatRepository(database)
-    repeats.recover()
     repeating = RepeatService(turns=turns, catalog=catalog, hub=hub, repeats=repeats, now=_utc_now)
-    review = _review_service(settings, database, catalog, hub, turns, scoring, images, traces, scores)
+    review = _review_service(settings, database, catalog, hub, turns, scoring, images, traces, scores, shared.leads)
     return Services(
         settings=settings, pair=pair, catalog=catalog, hub=hub, turns=turns, scoring=scoring, scores=scores,
         eyes=eyes, reliances=reliances, repeating=repeating, repeats=repeats, traces=traces, images=images,
         jobs=jobs, quantize=quantize, review=review, benchmarks=benchmarks, cards=cards,
-        planner=_planner(settings, catalog, preparer), database=database, lock=lock, profile_errors=tuple(errors),
+        planner=_planner(settings, catalog, preparer), database=database, lock=lock, shared=shared,
+        profile_errors=tuple(errors),
     )  # fmt: skip
 
 
@@ -186,6 +191,14 @@ def _planner(settings: Settings, catalog: Catalog, preparer: ModelPreparer) -> M
     return MemoryPlanner(catalog, reader, settings.profiles_dir)
 
 
+def _open_database(settings: Settings, shared: SharedFolder) -> Database:
+    database = Database(settings.records_url)
+    database.open()
+    if settings.database_url:
+        shared.check_belongs(database)
+    return database
+
+
 def _benchmark_settings(settings: Settings, pair_id: str) -> BenchmarkSettings:
     gpus = gpu_memory_bytes()
     device: Literal["cpu", "cuda"] = "cuda" if count_gpus() else "cpu"
@@ -193,8 +206,9 @@ def _benchmark_settings(settings: Settings, pair_id: str) -> BenchmarkSettings:
 
 
 def _job_service(
-    settings: Settings, database: Database, hub: EngineHub, after_end: Sequence[Callable[[Job], object]]
-) -> JobService:
+    settings: Settings, database: Database, hub: EngineHub, after_end: Sequence[Callable[[Job], object]],
+    leads: Callable[[], bool],
+) -> JobService:  # fmt: skip
     """The queue with its runner; what earlier jobs made and measured is taken up."""
     repository = JobRepository(database)
 
@@ -206,20 +220,22 @@ def _job_service(
         ended(job)
     queue = JobQueue(repository)
     runner_settings = RunnerSettings(
-        jobs_dir=settings.state_dir / "jobs", modules=_DRIVERS, cwd=REPOSITORY, env=_driver_environment(settings)
+        jobs_dir=settings.files_dir / "jobs", modules=_DRIVERS, cwd=REPOSITORY, env=_driver_environment(settings)
     )
     lease = JobLease(hub, settings.state_dir, gpu_memory_bytes())
-    return JobService(queue, JobRunner(repository, queue, runner_settings, lease, on_end=ended))
+    return JobService(queue, JobRunner(repository, queue, runner_settings, lease, on_end=ended, leads=leads))
 
 
 def _review_service(
     settings: Settings, database: Database, catalog: Catalog, hub: EngineHub, turns: TurnService,
     scoring: ScoringService, images: ImageStore, traces: TraceRepository, scores: AnswerRecords[Score],
+    leads: Callable[[], bool],
 ) -> ReviewService:  # fmt: skip
     reviews = ReviewRepository(database)
     folders = ReviewFolders(settings.state_dir / "uploads", settings.assets_dir / "review")
     return ReviewService(
-        reviews=reviews, queue=ReviewQueue(database), runner=BatchRunner(reviews, turns, scoring, catalog, hub),
+        reviews=reviews, queue=ReviewQueue(database),
+        runner=BatchRunner(reviews, turns, scoring, catalog, hub, leads),
         catalog=catalog, images=images, traces=traces, scores=scores, folders=folders, now=_utc_now,
     )  # fmt: skip
 
