@@ -37,6 +37,7 @@ from components.jobs.service import JobService
 from components.profiles.argv import INHERITED_VARIABLES
 from components.profiles.loader import list_pairs, load_pair
 from components.profiles.schema import PairProfile
+from components.publish.service import PublishService, PublishSettings
 from components.quantize.candidates import CandidateShelf
 from components.quantize.service import QuantizeService, QuantizeSettings
 from components.quantize.trace_rows import TraceExport
@@ -55,7 +56,9 @@ from components.storage.reviews import ReviewRepository
 from components.storage.state_lock import StateLock
 from components.storage.traces import TraceRepository
 
-_DRIVERS = {"quantize": "components.quantize.job", "benchmark": "components.benchmark.job"}
+_DRIVERS = {
+    "quantize": "components.quantize.job", "benchmark": "components.benchmark.job", "publish": "components.publish.job",
+}  # fmt: skip
 _KEPT_CANDIDATES = 500  # jobs looked through for candidates at the start
 
 
@@ -80,6 +83,7 @@ class Services:
     quantize: QuantizeService
     benchmarks: BenchmarkService
     cards: CardService
+    publishing: PublishService
     review: ReviewService
     database: Database
     lock: StateLock
@@ -149,6 +153,7 @@ def build_services(settings: Settings) -> Services:
     )  # fmt: skip
     benchmarks = BenchmarkService(catalog, jobs.queue, records, _benchmark_settings(settings, pair.id))
     cards = CardService(catalog, preparer, jobs.queue, records, REPOSITORY)
+    publishing = _publish_service(settings, jobs, cards)
     turns = TurnService(catalog=catalog, hub=hub, traces=traces, images=images, now=_utc_now)
     scores = score_records(database, blobs)
     exact = ExactScorer(exchange_folder(settings.state_dir))
@@ -169,7 +174,7 @@ def build_services(settings: Settings) -> Services:
     return Services(
         settings=settings, pair=pair, catalog=catalog, hub=hub, turns=turns, scoring=scoring, scores=scores,
         eyes=eyes, reliances=reliances, repeating=repeating, repeats=repeats, traces=traces, images=images,
-        jobs=jobs, quantize=quantize, review=review, benchmarks=benchmarks, cards=cards,
+        jobs=jobs, quantize=quantize, review=review, benchmarks=benchmarks, cards=cards, publishing=publishing,
         database=database, lock=lock, profile_errors=tuple(errors),
     )  # fmt: skip
 
@@ -198,6 +203,14 @@ def _job_service(
     )
     lease = JobLease(hub, settings.state_dir, gpu_memory_bytes())
     return JobService(queue, JobRunner(repository, queue, runner_settings, lease, on_end=ended))
+
+
+def _publish_service(settings: Settings, jobs: JobService, cards: CardService) -> PublishService:
+    def card_of(engine_id: str) -> tuple[str, tuple[str, ...]]:
+        card = cards.card(engine_id)
+        return card.markdown, card.missing
+
+    return PublishService(jobs.queue, card_of, PublishSettings(settings.state_dir, REPOSITORY, Path.home()))
 
 
 def _review_service(
@@ -238,6 +251,6 @@ def _child_environment() -> dict[str, str]:
 
 def _driver_environment(settings: Settings) -> dict[str, str]:
     """What jobs may know: the same, what engines are given, and the hub's token, for gated models."""
-    passed = INHERITED_VARIABLES | {"HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE"}
+    passed = INHERITED_VARIABLES | {"HF_TOKEN", "HF_TOKEN_PATH", "HF_ENDPOINT", "HF_HUB_OFFLINE"}
     engines = {name: value for name, value in os.environ.items() if name in passed}
     return {**_child_environment(), **engines, "DIPTYCH_STATE_DIR": str(settings.state_dir)}
