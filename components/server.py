@@ -30,6 +30,7 @@ from components.core.errors import AppError, InputError
 from components.core.trace_export import traces_to_dict, traces_to_markdown
 from components.jobs.service import JobView
 from components.models.tab import create_models_tab
+from components.publish.tab import create_publish_dialog
 from components.quantize.tab import create_quantize_tab
 from components.quantize.view_model import board_view
 from components.review.export import check_format
@@ -137,6 +138,7 @@ def _models(services: Services, access: Access) -> Refresh:
 
 
 def _quantize(services: Services, access: Access) -> Refresh:
+    create_publish_dialog(services.publishing, access)
     return create_quantize_tab(
         quantize=services.quantize, jobs=services.jobs, catalog=services.catalog, hub=services.hub, access=access
     )
