@@ -154,7 +154,7 @@ def build_services(settings: Settings) -> Services:
     )  # fmt: skip
     benchmarks = BenchmarkService(catalog, jobs.queue, records, _benchmark_settings(settings, pair.id))
     cards = CardService(
-        catalog, preparer, jobs.queue, records, ProseStore(settings.state_dir / "cards"), REPOSITORY
+        catalog, preparer, jobs.queue, records, ProseStore(settings.files_dir / "cards"), REPOSITORY
     )  # fmt: skip
     publishing = _publish_service(settings, jobs, cards)
     turns = TurnService(catalog=catalog, hub=hub, traces=traces, images=images, now=_utc_now)
@@ -254,7 +254,7 @@ def _publish_service(settings: Settings, jobs: JobService, cards: CardService) -
         card = cards.card(engine_id)
         return card.markdown, card.missing
 
-    return PublishService(jobs.queue, card_of, PublishSettings(settings.state_dir, REPOSITORY, Path.home()))
+    return PublishService(jobs.queue, card_of, PublishSettings(settings.files_dir, REPOSITORY, Path.home()))
 
 
 def _review_service(
