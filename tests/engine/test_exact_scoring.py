@@ -22,17 +22,16 @@ from components.core import divergence
 from components.core.errors import EngineFailureError, RequestRefusedError
 from components.engines.exact_scoring import ExactResult, ExactScorer, PathTokens, post_json
 from components.engines.transport import EngineClient
-from tests.engine.serving import BASE, ROOT, ScoredPair, answered_path, client_of, scored_pair, served
+from tests.engine.serving import BASE, ROOT, Engines, ScoredPair, answered_path, client_of, served
 from tests.noise import NOISE
 
 HEAD_NAME = "language_model.model.embed_tokens.weight"
 SAMPLES = ROOT / "assets" / "samples"
 
 
-@pytest.fixture(scope="module")
-def pair() -> Iterator[ScoredPair]:
-    with scored_pair("w4a16", all_logprobs=True) as pair:
-        yield pair
+@pytest.fixture
+def pair(engines: Engines) -> ScoredPair:
+    return ScoredPair(engines.base, engines.w4a16, engines.exchange)
 
 
 def data_url(name: str) -> str:
