@@ -30,6 +30,7 @@ from components.core.errors import AppError, InputError
 from components.core.trace_export import traces_to_dict, traces_to_markdown
 from components.jobs.service import JobView
 from components.models.tab import create_models_tab
+from components.publish.tab import create_publish_dialog
 from components.quantize.tab import create_quantize_tab
 from components.quantize.view_model import board_view
 from components.review.export import check_format
@@ -130,10 +131,14 @@ def _review_export(services: Services, wanted: dict[str, Any], user: str | None)
 
 def _models(services: Services, access: Access) -> Refresh:
     problems = [str(error) for error in services.profile_errors]
-    return create_models_tab(catalog=services.catalog, hub=services.hub, access=access, problems=problems)
+    return create_models_tab(
+        catalog=services.catalog, hub=services.hub, planner=services.planner,
+        default=services.first_engines[-1], access=access, problems=problems,
+    )  # fmt: skip
 
 
 def _quantize(services: Services, access: Access) -> Refresh:
+    create_publish_dialog(services.publishing, access)
     return create_quantize_tab(
         quantize=services.quantize, jobs=services.jobs, catalog=services.catalog, hub=services.hub, access=access
     )

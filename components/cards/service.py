@@ -14,9 +14,9 @@ from components.core.jobs import Job
 from components.core.states import JobState
 from components.engines.catalog import Catalog, CatalogEntry
 from components.engines.prepare import ModelPreparer
-from components.engines.prepare_files import Files, read_json
+from components.engines.prepare_files import Files, list_files, read_json
 from components.jobs.queue import JobQueue
-from components.profiles.schema import HubSource
+from components.profiles.schema import FolderSource, HubSource
 from components.profiles.strict_yaml import parse
 from components.storage.benchmarks import BenchmarkRepository
 
@@ -71,8 +71,8 @@ class CardService:
         pair, base = entry.pair, entry.pair.base
         base_id = pair.engine_id(base)
         base_name = base.source.repo_id if isinstance(base.source, HubSource) else base_id
-        files = self._files(entry)
         job = self._maker(entry.engine_id)
+        files = self._files(entry, str((job.result or {}).get("packed", ".")) if job else ".")
         return CardFacts(
             engine_id=entry.engine_id, pair=pair, model=entry.model, base_id=base_id, base_name=base_name,
             licence=self._licence(base_name, local=base.source.kind == "local"),
@@ -84,8 +84,12 @@ class CardService:
             prose=self._written.newest(entry.engine_id),
         )  # fmt: skip
 
-    def _files(self, entry: CatalogEntry) -> Files:
+    def _files(self, entry: CatalogEntry, packed: str) -> Files:
+        """The quantized files; where unpacked ones are served instead, they lie in a folder beside those."""
+        source = entry.model.source
         try:
+            if packed != "." and isinstance(source, FolderSource):
+                return list_files(Path(source.folder) / packed)
             return self._preparer.files_at_hand(entry.pair, entry.model) or {}
         except PreparationError:
             return {}
