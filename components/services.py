@@ -14,6 +14,7 @@ from typing import Literal
 
 from components.benchmark.intake import Intake
 from components.benchmark.service import BenchmarkService, BenchmarkSettings
+from components.cards.hardware import HardwareTable
 from components.cards.prose import ProseStore
 from components.cards.service import CardService
 from components.compare.changed_pictures import PictureChanger
@@ -153,9 +154,8 @@ def build_services(settings: Settings) -> Services:
         export=TraceExport(traces, images).write,
     )  # fmt: skip
     benchmarks = BenchmarkService(catalog, jobs.queue, records, _benchmark_settings(settings, pair.id))
-    cards = CardService(
-        catalog, preparer, jobs.queue, records, ProseStore(settings.files_dir / "cards"), REPOSITORY
-    )  # fmt: skip
+    reader = _memory_reader(settings, preparer)
+    cards = _card_service(settings, catalog, preparer, jobs, records, reader)
     publishing = _publish_service(settings, jobs, cards)
     turns = TurnService(catalog=catalog, hub=hub, traces=traces, images=images, now=_utc_now)
     scores = score_records(database, blobs)
@@ -176,7 +176,7 @@ def build_services(settings: Settings) -> Services:
         settings=settings, pair=pair, catalog=catalog, hub=hub, turns=turns, scoring=scoring, scores=scores,
         eyes=eyes, reliances=reliances, repeating=repeating, repeats=kept.repeats, traces=traces, images=images,
         jobs=jobs, quantize=quantize, review=review, benchmarks=benchmarks, cards=cards, publishing=publishing,
-        planner=_planner(settings, catalog, preparer), database=database, lock=kept.lock, shared=shared,
+        planner=MemoryPlanner(catalog, reader, settings.profiles_dir), database=database, lock=kept.lock, shared=shared,
         profile_errors=tuple(errors),
     )  # fmt: skip
 
@@ -208,10 +208,17 @@ def _open_records(settings: Settings) -> _Records:
     return _Records(lock, shared, database, blobs, traces, repeats, images)
 
 
-def _planner(settings: Settings, catalog: Catalog, preparer: ModelPreparer) -> MemoryPlanner:
+def _memory_reader(settings: Settings, preparer: ModelPreparer) -> ModelMemoryReader:
     figures = settings.assets_dir / "published" / "models.yaml"
-    reader = ModelMemoryReader(preparer, figures, os.environ.get("HF_TOKEN"))
-    return MemoryPlanner(catalog, reader, settings.profiles_dir)
+    return ModelMemoryReader(preparer, figures, os.environ.get("HF_TOKEN"))
+
+
+def _card_service(
+    settings: Settings, catalog: Catalog, preparer: ModelPreparer, jobs: JobService, records: BenchmarkRepository,
+    reader: ModelMemoryReader,
+) -> CardService:  # fmt: skip
+    written, hardware = ProseStore(settings.files_dir / "cards"), HardwareTable(reader, settings.profiles_dir)
+    return CardService(catalog, preparer, jobs.queue, records, written, hardware, REPOSITORY)
 
 
 def _open_database(settings: Settings, shared: SharedFolder) -> Database:
@@ -225,7 +232,8 @@ def _open_database(settings: Settings, shared: SharedFolder) -> Database:
 def _benchmark_settings(settings: Settings, pair_id: str) -> BenchmarkSettings:
     gpus = gpu_memory_bytes()
     device: Literal["cpu", "cuda"] = "cuda" if count_gpus() else "cpu"
-    return BenchmarkSettings(settings.state_dir, REPOSITORY, pair_id, device, max(gpus, default=0))
+    jobs_dir = settings.files_dir / "jobs"
+    return BenchmarkSettings(settings.state_dir, REPOSITORY, pair_id, device, max(gpus, default=0), jobs_dir)
 
 
 def _job_service(
