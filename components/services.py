@@ -14,6 +14,8 @@ from typing import Literal
 
 from components.benchmark.intake import Intake
 from components.benchmark.service import BenchmarkService, BenchmarkSettings
+from components.cards.hardware import HardwareTable
+from components.cards.prose import ProseStore
 from components.cards.service import CardService
 from components.compare.changed_pictures import PictureChanger
 from components.compare.eyes import EyesService
@@ -41,6 +43,7 @@ from components.observability import Metrics
 from components.profiles.argv import INHERITED_VARIABLES
 from components.profiles.loader import list_pairs, load_pair
 from components.profiles.schema import PairProfile
+from components.publish.service import PublishService, PublishSettings
 from components.quantize.candidates import CandidateShelf
 from components.quantize.service import QuantizeService, QuantizeSettings
 from components.quantize.trace_rows import TraceExport
@@ -56,11 +59,14 @@ from components.storage.jobs import JobRepository
 from components.storage.repeats import RepeatRepository
 from components.storage.review_queue import ReviewQueue
 from components.storage.reviews import ReviewRepository
+from components.storage.shared_folder import SharedFolder
 from components.storage.state_lock import StateLock
 from components.storage.traces import TraceRepository
 
 NO_ENGINES = "This page replays recorded turns; no engine runs here."
-_DRIVERS = {"quantize": "components.quantize.job", "benchmark": "components.benchmark.job"}
+_DRIVERS = {
+    "quantize": "components.quantize.job", "benchmark": "components.benchmark.job", "publish": "components.publish.job",
+}  # fmt: skip
 _KEPT_CANDIDATES = 500  # jobs looked through for candidates at the start
 
 
@@ -88,9 +94,11 @@ class Services:
     planner: MemoryPlanner
     metrics: Metrics
     recorded: tuple[str, ...]  # ids of the turns that recorded mode shows, those of the running pair last
+    publishing: PublishService
     review: ReviewService
     database: Database
     lock: StateLock
+    shared: SharedFolder
     profile_errors: tuple[AppError, ...]
 
     @property
@@ -123,6 +131,7 @@ class Services:
     def close(self) -> None:
         """Close the records and let another app have the state folder."""
         self.database.close()
+        self.shared.leave()
         self.lock.release()
 
 
@@ -135,33 +144,29 @@ def build_services(settings: Settings) -> Services:
     pair = load_pair(settings.profiles_dir, settings.pair)
     others, errors = list_pairs(settings.profiles_dir)
     catalog = Catalog([pair, *(other for other in others if other.id != pair.id)])
-    lock = StateLock(settings.state_dir)
-    lock.acquire()
-    database = Database(settings.database_url or f"sqlite:///{settings.state_dir / 'diptych.db'}")
-    database.open()
-    blobs = BlobStore(settings.state_dir / "blobs")
-    traces = TraceRepository(database, blobs)
-    traces.recover()
-    images = ImageStore(blobs, ImageLimits(max_bytes=settings.image_max_bytes), database)
+    kept = _open_records(settings)
+    database, blobs, shared, traces, images = kept.database, kept.blobs, kept.shared, kept.traces, kept.images
     preparer = ModelPreparer(
         settings.state_dir / "models", REPOSITORY, hub_token=os.environ.get("HF_TOKEN"), child_env=_child_environment()
     )
     engine_settings = _spec_settings(settings)
     hub = EngineHub(engine_specs(catalog, preparer, engine_settings), closed=NO_ENGINES if settings.recorded else "")
     shelf = CandidateShelf(
-        catalog, hub, lambda entry: engine_spec(entry, preparer, engine_settings), settings.state_dir / "jobs"
+        catalog, hub, lambda entry: engine_spec(entry, preparer, engine_settings), settings.files_dir / "jobs"
     )
     records = BenchmarkRepository(database)
-    intake = Intake(records, settings.state_dir / "jobs")
+    intake = Intake(records, settings.files_dir / "jobs")
     intake.load_published(settings.assets_dir / "published" / "figures.yaml")
-    jobs = _job_service(settings, database, hub, (shelf.add, intake.take_in))
+    jobs = _job_service(settings, database, hub, (shelf.add, intake.take_in), shared.leads)
     quantize = QuantizeService(
         catalog, preparer, jobs.queue,
         QuantizeSettings(settings.state_dir, REPOSITORY, pair.id, hub_token=os.environ.get("HF_TOKEN")),
         export=TraceExport(traces, images).write,
     )  # fmt: skip
     benchmarks = BenchmarkService(catalog, jobs.queue, records, _benchmark_settings(settings, pair.id))
-    cards = CardService(catalog, preparer, jobs.queue, records, REPOSITORY)
+    reader = _memory_reader(settings, preparer)
+    cards = _card_service(settings, catalog, preparer, jobs, records, reader)
+    publishing = _publish_service(settings, jobs, cards)
     metrics = Metrics(hub, jobs.queue)
     turns = TurnService(
         catalog=catalog, hub=hub, traces=traces, images=images, now=_utc_now, on_turn=metrics.turn,
@@ -174,17 +179,15 @@ def build_services(settings: Settings) -> Services:
     eyes = EyesService(
         scoring=scoring, hub=hub, exact=exact, images=images, changer=changer, reliances=reliances, now=_utc_now
     )
-    repeats = RepeatRepository(database)
-    repeats.recover()
-    repeating = RepeatService(turns=turns, catalog=catalog, hub=hub, repeats=repeats, now=_utc_now)
-    review = _review_service(settings, database, catalog, hub, turns, scoring, images, traces, scores)
+    repeating = RepeatService(turns=turns, catalog=catalog, hub=hub, repeats=kept.repeats, now=_utc_now)
+    review = _review_service(settings, database, catalog, hub, turns, scoring, images, traces, scores, shared.leads)
     return Services(
         settings=settings, pair=pair, catalog=catalog, hub=hub, turns=turns, scoring=scoring, scores=scores,
-        eyes=eyes, reliances=reliances, repeating=repeating, repeats=repeats, traces=traces, images=images,
-        jobs=jobs, quantize=quantize, review=review, benchmarks=benchmarks, cards=cards,
-        planner=_planner(settings, catalog, preparer), metrics=metrics,
-        recorded=_recorded(settings, pair, traces, scores, images),
-        database=database, lock=lock, profile_errors=tuple(errors),
+        eyes=eyes, reliances=reliances, repeating=repeating, repeats=kept.repeats, traces=traces, images=images,
+        jobs=jobs, quantize=quantize, review=review, benchmarks=benchmarks, cards=cards, publishing=publishing,
+        metrics=metrics, recorded=_recorded(settings, pair, traces, scores, images),
+        planner=MemoryPlanner(catalog, reader, settings.profiles_dir), database=database, lock=kept.lock, shared=shared,
+        profile_errors=tuple(errors),
     )  # fmt: skip
 
 
@@ -212,21 +215,65 @@ def _recorded(
     return tuple(turn for file in files for turn in store_recorded(file, traces, scores, images))
 
 
-def _planner(settings: Settings, catalog: Catalog, preparer: ModelPreparer) -> MemoryPlanner:
+@dataclass(frozen=True)
+class _Records:
+    lock: StateLock
+    shared: SharedFolder
+    database: Database
+    blobs: BlobStore
+    traces: TraceRepository
+    repeats: RepeatRepository
+    images: ImageStore
+
+
+def _open_records(settings: Settings) -> _Records:
+    """Take the state folder and open what it keeps; what a dead app left open is closed."""
+    lock = StateLock(settings.state_dir)
+    lock.acquire()
+    shared = SharedFolder(settings.files_dir)
+    is_alone, database = shared.arrive(), _open_database(settings, shared)
+    blobs = BlobStore(settings.files_dir / "blobs")
+    traces, repeats = TraceRepository(database, blobs), RepeatRepository(database)
+    if is_alone:
+        traces.recover()
+        repeats.recover()
+    shared.settled()
+    images = ImageStore(blobs, ImageLimits(max_bytes=settings.image_max_bytes), database)
+    return _Records(lock, shared, database, blobs, traces, repeats, images)
+
+
+def _memory_reader(settings: Settings, preparer: ModelPreparer) -> ModelMemoryReader:
     figures = settings.assets_dir / "published" / "models.yaml"
-    reader = ModelMemoryReader(preparer, figures, os.environ.get("HF_TOKEN"))
-    return MemoryPlanner(catalog, reader, settings.profiles_dir)
+    return ModelMemoryReader(preparer, figures, os.environ.get("HF_TOKEN"))
+
+
+def _card_service(
+    settings: Settings, catalog: Catalog, preparer: ModelPreparer, jobs: JobService, records: BenchmarkRepository,
+    reader: ModelMemoryReader,
+) -> CardService:  # fmt: skip
+    written, hardware = ProseStore(settings.files_dir / "cards"), HardwareTable(reader, settings.profiles_dir)
+    return CardService(catalog, preparer, jobs.queue, records, written, hardware, REPOSITORY)
+
+
+def _open_database(settings: Settings, shared: SharedFolder) -> Database:
+    database = Database(settings.records_url)
+    database.open()
+    if settings.database_url:
+        shared.check_belongs(database)
+    return database
 
 
 def _benchmark_settings(settings: Settings, pair_id: str) -> BenchmarkSettings:
     gpus = gpu_memory_bytes()
     device: Literal["cpu", "cuda"] = "cuda" if count_gpus() else "cpu"
-    return BenchmarkSettings(settings.state_dir, REPOSITORY, pair_id, device, max(gpus, default=0))
+    jobs_dir = settings.files_dir / "jobs"
+    return BenchmarkSettings(settings.state_dir, REPOSITORY, pair_id, device, max(gpus, default=0), jobs_dir)
 
 
 def _job_service(
-    settings: Settings, database: Database, hub: EngineHub, after_end: Sequence[Callable[[Job], object]]
-) -> JobService:
+    settings: Settings, database: Database, hub: EngineHub, after_end: Sequence[Callable[[Job], object]],
+    leads: Callable[[], bool],
+) -> JobService:  # fmt: skip
     """The queue with its runner; what earlier jobs made and measured is taken up."""
     repository = JobRepository(database)
 
@@ -238,20 +285,30 @@ def _job_service(
         ended(job)
     queue = JobQueue(repository)
     runner_settings = RunnerSettings(
-        jobs_dir=settings.state_dir / "jobs", modules=_DRIVERS, cwd=REPOSITORY, env=_driver_environment(settings)
+        jobs_dir=settings.files_dir / "jobs", modules=_DRIVERS, cwd=REPOSITORY, env=_driver_environment(settings)
     )
     lease = JobLease(hub, settings.state_dir, gpu_memory_bytes())
-    return JobService(queue, JobRunner(repository, queue, runner_settings, lease, on_end=ended))
+    return JobService(queue, JobRunner(repository, queue, runner_settings, lease, on_end=ended, leads=leads))
+
+
+def _publish_service(settings: Settings, jobs: JobService, cards: CardService) -> PublishService:
+    def card_of(engine_id: str) -> tuple[str, tuple[str, ...]]:
+        card = cards.card(engine_id)
+        return card.markdown, card.missing
+
+    return PublishService(jobs.queue, card_of, PublishSettings(settings.files_dir, REPOSITORY, Path.home()))
 
 
 def _review_service(
     settings: Settings, database: Database, catalog: Catalog, hub: EngineHub, turns: TurnService,
     scoring: ScoringService, images: ImageStore, traces: TraceRepository, scores: AnswerRecords[Score],
+    leads: Callable[[], bool],
 ) -> ReviewService:  # fmt: skip
     reviews = ReviewRepository(database)
     folders = ReviewFolders(settings.state_dir / "uploads", settings.assets_dir / "review")
     return ReviewService(
-        reviews=reviews, queue=ReviewQueue(database), runner=BatchRunner(reviews, turns, scoring, catalog, hub),
+        reviews=reviews, queue=ReviewQueue(database),
+        runner=BatchRunner(reviews, turns, scoring, catalog, hub, leads),
         catalog=catalog, images=images, traces=traces, scores=scores, folders=folders, now=_utc_now,
     )  # fmt: skip
 
@@ -282,6 +339,6 @@ def _child_environment() -> dict[str, str]:
 
 def _driver_environment(settings: Settings) -> dict[str, str]:
     """What jobs may know: the same, what engines are given, and the hub's token, for gated models."""
-    passed = INHERITED_VARIABLES | {"HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE"}
+    passed = INHERITED_VARIABLES | {"HF_TOKEN", "HF_TOKEN_PATH", "HF_ENDPOINT", "HF_HUB_OFFLINE"}
     engines = {name: value for name, value in os.environ.items() if name in passed}
     return {**_child_environment(), **engines, "DIPTYCH_STATE_DIR": str(settings.state_dir)}

@@ -33,7 +33,13 @@ class Settings(BaseSettings):
     )
     users: str = Field(default="", description="Sign-in: name:password pairs, separated by commas; empty = no sign-in")
     allowed_hosts: str = Field(default="", description="Further host names the page is reached by, separated by commas")
-    database_url: str = Field(default="", description="SQLAlchemy URL; empty = SQLite in the state folder")
+    database_url: str = Field(
+        default="", description="postgresql://user:password@host/name for records; empty = SQLite in the state folder"
+    )
+    shared_dir: str = Field(
+        default="",
+        description="Pictures, token files, jobs; the same for all apps of one database; empty = state folder",
+    )
     start_engines: bool = Field(default=True, description="Start the base and the first candidate with the app")
     log_format: Literal["text", "json"] = Field(
         default="text", description="Form of the app's log on standard error: text, or json (one object a line)"
@@ -43,10 +49,20 @@ class Settings(BaseSettings):
     @field_validator("state_dir")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
-        folder = value.expanduser().resolve()
-        if folder.exists() and not folder.is_dir():
-            raise ValueError(f"{folder} is a file; a folder is needed")
-        return folder
+        return _folder(value)
+
+    @field_validator("shared_dir")
+    @classmethod
+    def _absolute_or_empty(cls, value: str) -> str:
+        return str(_folder(Path(value))) if value else ""
+
+    @field_validator("database_url")
+    @classmethod
+    def _postgresql(cls, value: str) -> str:
+        # SQLite needs one app alone beside it, which only the state folder's lock can promise. No password is repeated.
+        if value and not value.startswith(("postgresql://", "postgresql+psycopg://")):
+            raise ValueError("accepted: postgresql://user:password@host/name; empty = SQLite in the state folder")
+        return value
 
     @field_validator("users")
     @classmethod
@@ -57,6 +73,16 @@ class Settings(BaseSettings):
                 # A half entry must not quietly mean "no sign-in"; its text may be a password and is not repeated.
                 raise ValueError(f"entry {number} is not name:password (a password can't contain a comma)")
         return value
+
+    @property
+    def records_url(self) -> str:
+        """Where the records are."""
+        return self.database_url or f"sqlite:///{self.state_dir / 'diptych.db'}"
+
+    @property
+    def files_dir(self) -> Path:
+        """Folder of the files that records name."""
+        return Path(self.shared_dir) if self.shared_dir else self.state_dir
 
     @property
     def profiles_dir(self) -> Path:
@@ -92,6 +118,13 @@ class Settings(BaseSettings):
             f"Diptych will not listen on {self.host} without sign-in: anyone who reaches it could run jobs. "
             "Set DIPTYCH_USERS=name:password, or give --public for a demo with limits, or keep --host 127.0.0.1."
         )
+
+
+def _folder(path: Path) -> Path:
+    folder = path.expanduser().resolve()
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; a folder is needed")
+    return folder
 
 
 def default_state_dir() -> Path:

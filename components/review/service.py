@@ -74,9 +74,10 @@ class ReviewService:
         try:
             # Uploads that never became a batch, and what an app that was killed had unpacked.
             await asyncio.to_thread(shutil.rmtree, self._folders.uploads / "review", ignore_errors=True)
-            await asyncio.to_thread(
-                import_bundled, self._folders.bundled, self.reviews, self._traces, self._scores, self._images
-            )
+            if self.runner.leads():  # of several apps one stores it
+                await asyncio.to_thread(
+                    import_bundled, self._folders.bundled, self.reviews, self._traces, self._scores, self._images
+                )
         finally:
             self._ready.set()
         self.runner.wake()
