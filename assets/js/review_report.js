@@ -49,7 +49,7 @@
     }
     function exports(r) {
       const only = review.isOwner || review.user ? "" : `?reviewer=${encodeURIComponent(review.reviewer)}`;
-      return ["csv", "jsonl", "html", "markdown"].map((kind) => el("a", { class: "dt-btn dt-small", href: `review/export/${encodeURIComponent(r.batch)}.${kind}${only}`, download: "" }, { csv: "CSV", jsonl: "JSONL", html: "HTML", markdown: "Table for the card" }[kind]));
+      return ["csv", "jsonl", "parquet", "html", "markdown"].map((kind) => el("a", { class: "dt-btn dt-small", href: `review/export/${encodeURIComponent(r.batch)}.${kind}${only}`, download: "" }, { csv: "CSV", jsonl: "JSONL", parquet: "Parquet", html: "HTML", markdown: "Table for the card" }[kind]));
     }
     function again(r) {
       return review.isOwner && r.worst.length ? el("button", { class: "dt-btn dt-small", type: "button", title: "Quantize again, calibrated with the regressed turns", onclick: () => d.requantize(r.worst.map((w) => w.trace_id)) }, "Re-quantize with these") : null;

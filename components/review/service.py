@@ -24,6 +24,7 @@ from components.engines.catalog import Catalog, CatalogEntry
 from components.review import export
 from components.review.bundled import BATCH_ID, import_bundled
 from components.review.intake import Fault, Intake, Row, read_folder
+from components.review.parquet import as_parquet
 from components.review.report import report_of
 from components.review.requests import ExportWish, NewBatch
 from components.review.runner import BatchRunner
@@ -260,8 +261,10 @@ class ReviewService:
         return {"batch": batch.id, "name": batch.name, "base_engine": batch.base_engine,
                 "candidate_engines": list(batch.candidate_engines), **report_of(items, verdicts)}  # fmt: skip
 
-    def export(self, wish: ExportWish, only: str = "") -> list[dict[str, Any]] | str:
-        """Verdicts as rows, or as one text where the format is a text. ``only`` = no one else's verdicts than these.
+    def export(self, wish: ExportWish, only: str = "") -> list[dict[str, Any]] | str | bytes:
+        """Verdicts as rows, as one text where the format is a text, or as a Parquet file.
+
+        ``only`` = no one else's verdicts than these.
 
         Raises:
             InputError: naming the field. RecordNotFoundError: there is no such batch.
@@ -276,6 +279,8 @@ class ReviewService:
                 return export.as_markdown(batches[0], report)
             return export.as_html(batches[0], report, self._data_url, made_at=f"{self._now():%Y-%m-%d %H:%M} UTC")
         rows = [row for batch in batches for row in self._rows(batch, wish, reviewer)]
+        if kind == "parquet":
+            return as_parquet(rows)
         if kind == "csv":
             return export.as_csv(rows)
         return export.as_jsonl(rows) if kind == "jsonl" else rows
