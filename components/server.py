@@ -7,12 +7,14 @@ import os
 import socket
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 
 from components.benchmark.tab import create_benchmark_tab
+from components.benchmark.tab_items import Doors
 from components.benchmark.verdict import load_verdict_profile
 from components.compare.eyes_view import reliance_markdown, reliance_to_dict
 from components.compare.repeat_view import repeat_to_dict, repeats_markdown
@@ -23,14 +25,16 @@ from components.compare.tab_continue_api import add_continue_api
 from components.compare.tab_handlers import CompareHandlers
 from components.compare.tab_repeat import add_repeat_api
 from components.compare.tab_score_api import add_score_api
+from components.compare.view_model import image_view
 from components.core.errors import AppError, InputError
 from components.core.trace_export import traces_to_dict, traces_to_markdown
 from components.jobs.service import JobView
 from components.models.tab import create_models_tab
+from components.publish.tab import create_publish_dialog
 from components.quantize.tab import create_quantize_tab
 from components.quantize.view_model import board_view
 from components.review.export import check_format
-from components.review.requests import read_export
+from components.review.requests import NewBatch, read_export
 from components.review.tab import create_review_tab
 from components.review.tab_people import People
 from components.services import Services
@@ -129,10 +133,14 @@ def _review_export(services: Services, wanted: dict[str, Any], user: str | None)
 
 def _models(services: Services, access: Access) -> Refresh:
     problems = [str(error) for error in services.profile_errors]
-    return create_models_tab(catalog=services.catalog, hub=services.hub, access=access, problems=problems)
+    return create_models_tab(
+        catalog=services.catalog, hub=services.hub, planner=services.planner,
+        default=services.first_engines[-1], access=access, problems=problems,
+    )  # fmt: skip
 
 
 def _quantize(services: Services, access: Access) -> Refresh:
+    create_publish_dialog(services.publishing, access)
     return create_quantize_tab(
         quantize=services.quantize, jobs=services.jobs, catalog=services.catalog, hub=services.hub, access=access
     )
@@ -140,10 +148,18 @@ def _quantize(services: Services, access: Access) -> Refresh:
 
 def _benchmarks(services: Services, access: Access) -> Refresh:
     candidates = services.pair.candidates
+    people = People(access, tuple(services.settings.accounts))
 
     def card_of(model: str) -> dict[str, Any]:
         card = services.cards.card(model)
-        return {"markdown": card.markdown, "missing": list(card.missing), "figures": card.figures}
+        written = {"version": card.prose.version, "parts": card.prose.parts}
+        return {"markdown": card.markdown, "missing": list(card.missing), "figures": card.figures, "prose": written}
+
+    def write_prose(model: str, parts: Any, version: Any, request: Any) -> None:
+        access.check_jobs(request)
+        if not isinstance(parts, dict) or not isinstance(version, int):
+            raise InputError("That is no text of a card.", "Open the card again.", field="parts")
+        services.cards.write(model, parts, version, people.user(request) or "")
 
     def board_of(views: Sequence[JobView], now: datetime, may_control: bool) -> dict[str, Any]:
         files = services.jobs.files
@@ -152,10 +168,22 @@ def _benchmarks(services: Services, access: Access) -> Refresh:
             row["actions"] = [action for action in row["actions"] if action != "duplicate"]
         return {**shown, "empty": "No benchmark has run yet."}
 
+    def start_review(folder: Path, candidate: str, name: str, request: Any) -> None:
+        people.check_owner(request)
+        entry = services.catalog.find(candidate)
+        wish = NewBatch(
+            name=name[:120], upload="", folder=str(folder), prompts=(), base=entry.pair.engine_id(entry.pair.base),
+            candidates=(candidate,), system="", max_tokens=None, overlap=0.0,
+        )  # fmt: skip
+        services.review.create(wish, people.user(request) or "")
+
+    doors = Doors(
+        lambda picture: image_view(services.images.ingest(picture, picture.name)), start_review, write_prose
+    )  # fmt: skip
     return create_benchmark_tab(
         benchmarks=services.benchmarks, jobs=services.jobs, catalog=services.catalog, hub=services.hub,
         card_of=card_of, board_of=board_of, limits=load_verdict_profile(services.settings.profiles_dir).limits,
-        default=services.pair.engine_id(candidates[0]) if candidates else "", access=access,
+        default=services.pair.engine_id(candidates[0]) if candidates else "", access=access, doors=doors,
     )  # fmt: skip
 
 

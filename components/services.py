@@ -14,6 +14,7 @@ from typing import Literal
 
 from components.benchmark.intake import Intake
 from components.benchmark.service import BenchmarkService, BenchmarkSettings
+from components.cards.prose import ProseStore
 from components.cards.service import CardService
 from components.compare.changed_pictures import PictureChanger
 from components.compare.eyes import EyesService
@@ -28,15 +29,18 @@ from components.engines.catalog import Catalog
 from components.engines.exact_scoring import ExactScorer
 from components.engines.job_lease import JobLease
 from components.engines.memory import count_gpus, gpu_memory_bytes
+from components.engines.model_memory import ModelMemoryReader
 from components.engines.prepare import ModelPreparer
 from components.engines.specs import SpecSettings, engine_spec, engine_specs, exchange_folder
 from components.engines.supervisor import EngineHub
 from components.jobs.queue import JobQueue
 from components.jobs.runner import JobRunner, RunnerSettings
 from components.jobs.service import JobService
+from components.models.memory_plan import MemoryPlanner
 from components.profiles.argv import INHERITED_VARIABLES
 from components.profiles.loader import list_pairs, load_pair
 from components.profiles.schema import PairProfile
+from components.publish.service import PublishService, PublishSettings
 from components.quantize.candidates import CandidateShelf
 from components.quantize.service import QuantizeService, QuantizeSettings
 from components.quantize.trace_rows import TraceExport
@@ -56,7 +60,9 @@ from components.storage.shared_folder import SharedFolder
 from components.storage.state_lock import StateLock
 from components.storage.traces import TraceRepository
 
-_DRIVERS = {"quantize": "components.quantize.job", "benchmark": "components.benchmark.job"}
+_DRIVERS = {
+    "quantize": "components.quantize.job", "benchmark": "components.benchmark.job", "publish": "components.publish.job",
+}  # fmt: skip
 _KEPT_CANDIDATES = 500  # jobs looked through for candidates at the start
 
 
@@ -81,6 +87,8 @@ class Services:
     quantize: QuantizeService
     benchmarks: BenchmarkService
     cards: CardService
+    planner: MemoryPlanner
+    publishing: PublishService
     review: ReviewService
     database: Database
     lock: StateLock
@@ -125,17 +133,8 @@ def build_services(settings: Settings) -> Services:
     pair = load_pair(settings.profiles_dir, settings.pair)
     others, errors = list_pairs(settings.profiles_dir)
     catalog = Catalog([pair, *(other for other in others if other.id != pair.id)])
-    lock = StateLock(settings.state_dir)
-    lock.acquire()
-    shared = SharedFolder(settings.files_dir)
-    is_alone, database = shared.arrive(), _open_database(settings, shared)
-    blobs = BlobStore(settings.files_dir / "blobs")
-    traces, repeats = TraceRepository(database, blobs), RepeatRepository(database)
-    if is_alone:  # what is open is a dead app's
-        traces.recover()
-        repeats.recover()
-    shared.settled()
-    images = ImageStore(blobs, ImageLimits(max_bytes=settings.image_max_bytes), database)
+    kept = _open_records(settings)
+    database, blobs, shared, traces, images = kept.database, kept.blobs, kept.shared, kept.traces, kept.images
     preparer = ModelPreparer(
         settings.state_dir / "models", REPOSITORY, hub_token=os.environ.get("HF_TOKEN"), child_env=_child_environment()
     )
@@ -154,7 +153,10 @@ def build_services(settings: Settings) -> Services:
         export=TraceExport(traces, images).write,
     )  # fmt: skip
     benchmarks = BenchmarkService(catalog, jobs.queue, records, _benchmark_settings(settings, pair.id))
-    cards = CardService(catalog, preparer, jobs.queue, records, REPOSITORY)
+    cards = CardService(
+        catalog, preparer, jobs.queue, records, ProseStore(settings.files_dir / "cards"), REPOSITORY
+    )  # fmt: skip
+    publishing = _publish_service(settings, jobs, cards)
     turns = TurnService(catalog=catalog, hub=hub, traces=traces, images=images, now=_utc_now)
     scores = score_records(database, blobs)
     exact = ExactScorer(exchange_folder(settings.state_dir))
@@ -168,14 +170,48 @@ def build_services(settings: Settings) -> Services:
     eyes = EyesService(
         scoring=scoring, hub=hub, exact=exact, images=images, changer=changer, reliances=reliances, now=_utc_now
     )
-    repeating = RepeatService(turns=turns, catalog=catalog, hub=hub, repeats=repeats, now=_utc_now)
+    repeating = RepeatService(turns=turns, catalog=catalog, hub=hub, repeats=kept.repeats, now=_utc_now)
     review = _review_service(settings, database, catalog, hub, turns, scoring, images, traces, scores, shared.leads)
     return Services(
         settings=settings, pair=pair, catalog=catalog, hub=hub, turns=turns, scoring=scoring, scores=scores,
-        eyes=eyes, reliances=reliances, repeating=repeating, repeats=repeats, traces=traces, images=images,
-        jobs=jobs, quantize=quantize, review=review, benchmarks=benchmarks, cards=cards,
-        database=database, lock=lock, shared=shared, profile_errors=tuple(errors),
+        eyes=eyes, reliances=reliances, repeating=repeating, repeats=kept.repeats, traces=traces, images=images,
+        jobs=jobs, quantize=quantize, review=review, benchmarks=benchmarks, cards=cards, publishing=publishing,
+        planner=_planner(settings, catalog, preparer), database=database, lock=kept.lock, shared=shared,
+        profile_errors=tuple(errors),
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Records:
+    lock: StateLock
+    shared: SharedFolder
+    database: Database
+    blobs: BlobStore
+    traces: TraceRepository
+    repeats: RepeatRepository
+    images: ImageStore
+
+
+def _open_records(settings: Settings) -> _Records:
+    """Take the state folder and open what it keeps; what a dead app left open is closed."""
+    lock = StateLock(settings.state_dir)
+    lock.acquire()
+    shared = SharedFolder(settings.files_dir)
+    is_alone, database = shared.arrive(), _open_database(settings, shared)
+    blobs = BlobStore(settings.files_dir / "blobs")
+    traces, repeats = TraceRepository(database, blobs), RepeatRepository(database)
+    if is_alone:
+        traces.recover()
+        repeats.recover()
+    shared.settled()
+    images = ImageStore(blobs, ImageLimits(max_bytes=settings.image_max_bytes), database)
+    return _Records(lock, shared, database, blobs, traces, repeats, images)
+
+
+def _planner(settings: Settings, catalog: Catalog, preparer: ModelPreparer) -> MemoryPlanner:
+    figures = settings.assets_dir / "published" / "models.yaml"
+    reader = ModelMemoryReader(preparer, figures, os.environ.get("HF_TOKEN"))
+    return MemoryPlanner(catalog, reader, settings.profiles_dir)
 
 
 def _open_database(settings: Settings, shared: SharedFolder) -> Database:
@@ -211,6 +247,14 @@ def _job_service(
     )
     lease = JobLease(hub, settings.state_dir, gpu_memory_bytes())
     return JobService(queue, JobRunner(repository, queue, runner_settings, lease, on_end=ended, leads=leads))
+
+
+def _publish_service(settings: Settings, jobs: JobService, cards: CardService) -> PublishService:
+    def card_of(engine_id: str) -> tuple[str, tuple[str, ...]]:
+        card = cards.card(engine_id)
+        return card.markdown, card.missing
+
+    return PublishService(jobs.queue, card_of, PublishSettings(settings.files_dir, REPOSITORY, Path.home()))
 
 
 def _review_service(
@@ -253,6 +297,6 @@ def _child_environment() -> dict[str, str]:
 
 def _driver_environment(settings: Settings) -> dict[str, str]:
     """What jobs may know: the same, what engines are given, and the hub's token, for gated models."""
-    passed = INHERITED_VARIABLES | {"HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE"}
+    passed = INHERITED_VARIABLES | {"HF_TOKEN", "HF_TOKEN_PATH", "HF_ENDPOINT", "HF_HUB_OFFLINE"}
     engines = {name: value for name, value in os.environ.items() if name in passed}
     return {**_child_environment(), **engines, "DIPTYCH_STATE_DIR": str(settings.state_dir)}

@@ -108,6 +108,17 @@
       d.showTab("Compare");
     };
 
+    /* A question from another tab in a new conversation: it stands in the box, and the person sends it. */
+    d.askInCompare = ({ prompt, images, engine }) => {
+      if (d.turnsOfPage().length) { trigger("clear", {}); d.state.selected = {}; d.showTurnInAddress(null); }
+      fill(trouble);
+      d.state.editing = null;
+      area.value = prompt;
+      d.state.attached = images.map((image) => ({ ...image, key: d.randomKey(), busy: false }));
+      d.openEngine(engine);
+      grow(); area.focus(); d.changed();
+    };
+
     function grow() { area.style.height = "auto"; area.style.height = Math.min(area.scrollHeight, 200) + "px"; remember(); }
     function remember() { try { sessionStorage.setItem("diptych.draft", area.value); } catch { /* private mode: a draft is a courtesy */ } }
 

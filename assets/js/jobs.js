@@ -51,8 +51,9 @@
     function buttons(job) {
       return [
         job.engine ? button("Compare", () => d.openEngine(job.engine), `${job.id}.compare`, "dt-primary") : null,
+        job.actions.includes("publish") ? button("Publish", () => d.openPublish(job), `${job.id}.publish`) : null,
         job.actions.filter((a) => NAMES[a]).map((action) => act(NAMES[action], { action, job: job.id }, `${job.id}.${action}`)),
-                value.may_control && job.state !== "PENDING" ? button("Log", () => showLog(job), `${job.id}.log`) : null];
+        value.may_control && job.state !== "PENDING" ? button("Log", () => showLog(job), `${job.id}.log`) : null];
     }
     function act(label, what, focus) {
       const node = button(label, () => {

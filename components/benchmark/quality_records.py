@@ -13,6 +13,7 @@ from components.benchmark.recorder import Recorder
 from components.benchmark.tables import (
     FIGURES,
     column,
+    examples,
     figures_of,
     kl_by_class,
     kl_by_confidence,
@@ -35,15 +36,16 @@ def add_quality(
     """
     table = np.concatenate(found.groups)
     task = f"{found.name}, {found.convention}" if found.convention else found.name
-    unit = "chunks" if found.convention else "answers"
     about = {
         "base": base, "scheme": scheme, "n": len(table), "n_unit": "tokens",
-        "interval": f"95 %, bootstrap over {len(found.groups)} {unit}, {draws} draws",
+        "interval": f"95 %, bootstrap over {len(found.groups)} {found.unit}, {draws} draws",
     }  # fmt: skip
     floors = figures_of(np.concatenate(found.floor)) if found.floor else None
     values, intervals = figures_of(table), bootstrap(found.groups, figures_of, draws=draws)
     settings = _settings(found)
     for index, kind in enumerate(FIGURES):
+        if not np.isfinite(values[index]):
+            continue  # a base's file does not tell
         floor = float(floors[index]) if floors is not None and kind.of_floor else None
         value = intervals[index] or float(values[index])
         note = found.note if len(table) >= _ENOUGH_TOKENS else "Fewer than 100 tokens: too few for a figure."
@@ -54,7 +56,10 @@ def add_quality(
         "kl_by_class": kl_by_class(table, classes), "kl_by_position": kl_by_position(found.groups),
     }  # fmt: skip
     for metric, curve in curves.items():
-        recorder.add("quality", model, task, metric, None, details={**settings, "curve": curve}, **about)
+        details = {**settings, "curve": curve}
+        if metric == "kl_histogram":
+            details["examples"] = examples(found.groups, classes, piece)
+        recorder.add("quality", model, task, metric, None, details=details, **about)
     if found.tokens_per_s is not None:
         recorder.add(
             "quality", model, task, "scoring_tokens_per_s", found.tokens_per_s, base=base, scheme=scheme,

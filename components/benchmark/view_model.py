@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from components.benchmark.chart_view import trade_offs
 from components.benchmark.corpora import CONVENTIONS
 from components.benchmark.spec import SUITE_CHOICES
 from components.benchmark.verdict import Limit, Verdict, judge, newest, number
@@ -38,7 +39,7 @@ _TABLE_METRICS = {
     ),
     "cost": (
         ("queries_per_usd", "Queries per USD"), ("usd_per_million_output_tokens", "USD per 1M output tokens"),
-        ("cost_reduction_ratio", "Cost reduction"),
+        ("cost_reduction_ratio", "Cost reduction"), ("weights_gb", "Weights, GB"),
     ),
 }  # fmt: skip
 
@@ -71,6 +72,7 @@ def results_view(
     return {
         "models": found, "published": _published_view(published), "recovery": _recovery(measured, published, labels),
         "static_kl": _static_kl(measured, published, labels), "history": _history(measured, labels),
+        "trade_offs": trade_offs(measured, published, labels),
     }  # fmt: skip
 
 
@@ -125,7 +127,8 @@ def _curves(records: Sequence[BenchmarkRecord]) -> dict[str, list[dict[str, Any]
     found: dict[str, list[dict[str, Any]]] = {}
     for record in records:
         if record.metric in ("kl_histogram", "kl_by_position", "kl_by_confidence", "kl_by_class", "kl_by_step"):
-            found.setdefault(record.metric, []).append({"task": record.task, "curve": record.details.get("curve")})
+            curve = {"task": record.task, "curve": record.details.get("curve")}
+            found.setdefault(record.metric, []).append(curve | {"examples": record.details.get("examples") or []})
         if record.metric == "free_answers_alike_percent":
             found.setdefault("survival", []).append({"task": record.task, "curve": record.details.get("survival")})
     return found

@@ -29,6 +29,12 @@ def fence(value: str, language: str = "") -> str:
     return f"{marks}{language}\n{value.rstrip()}\n{marks}"
 
 
+def prose(value: str) -> str:
+    """What a person wrote, as Markdown without HTML and without headings, which would break the card's order."""
+    lines = [line.rstrip() for line in value.replace("<", "&lt;").splitlines()]
+    return "\n".join(re.sub(r"^(\s{0,3})(#|=+$|-+$|`{3,}|~{3,})", r"\1\\\2", line) for line in lines).strip()
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table; cells are Markdown already."""
     lines = [head, ["---"] * len(head), *rows]

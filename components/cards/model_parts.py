@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 import yaml
 
-from components.cards.facts import CardFacts
-from components.cards.markdown import code, fence, table, text
+from components.cards.facts import PROSE_PARTS, CardFacts
+from components.cards.markdown import code, fence, prose, table, text
 from components.cards.writer import CardWriter
 
 _SHAPE = (
@@ -90,6 +90,34 @@ def write_calibration(writer: CardWriter, facts: CardFacts) -> None:
     else:
         writer.write("Not recorded.")
         writer.lacks("Calibration data (it was not made by a job of this installation)")
+    _own_words(writer, facts, "calibration")
+
+
+def write_intended_use(writer: CardWriter, facts: CardFacts) -> None:
+    """What people wrote of it; nothing where they did not."""
+    if "intended_use" in facts.prose.parts:
+        writer.heading("Intended Use and Limitations")
+        _own_words(writer, facts, "intended_use")
+
+
+def _own_words(writer: CardWriter, facts: CardFacts, part: str) -> None:
+    if part in facts.prose.parts:
+        writer.write(prose(facts.prose.parts[part]))
+
+
+def write_acknowledgments(writer: CardWriter, facts: CardFacts) -> None:
+    """The base, the tool and the engine; what people add; and which parts people wrote."""
+    writer.heading("Acknowledgments")
+    versions = facts.quantize_result.get("versions")
+    tools = ", ".join(text(name) for name in versions) if isinstance(versions, dict) else "not recorded"
+    writer.write(f"Original model: {code(facts.base_name)}. Quantization tool: {tools}. Deployment engine: vLLM.")
+    _own_words(writer, facts, "acknowledgments")
+    written = facts.prose
+    if written.version and written.written_at is not None:
+        parts = ", ".join(PROSE_PARTS[name].lower() for name in PROSE_PARTS if name in written.parts)
+        when = writer.fact(written.written_at.date().isoformat(), "written by hand")
+        number = writer.fact(written.version, "written by hand")
+        writer.write(f"Written by hand, not measured: {parts} (version {number}, {when}).")
 
 
 def write_hardware(writer: CardWriter, facts: CardFacts) -> None:
@@ -165,6 +193,7 @@ def write_notes(writer: CardWriter, facts: CardFacts) -> None:
             f"Pictures whose longer side exceeds {limit} pixels are scaled down; base and this model were measured "
             "with the same limit."
         )
+    _own_words(writer, facts, "notes")
 
 
 def write_files(writer: CardWriter, facts: CardFacts) -> None:

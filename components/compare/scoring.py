@@ -272,7 +272,7 @@ class ScoringService:
 def precision_of(result: ExactResult) -> str:
     """What the exact figures were computed from and in, in words."""
     words = f"{result.dtype} hidden states, {result.logits_dtype} logits from each model's own head, float64 sums"
-    return f"{words}; {UNTRIED_ON_GPU}" if result.logits_dtype == "float32" else words  # which only a GPU computes
+    return words if result.device == "cpu" else f"{words}; {UNTRIED_ON_GPU}"
 
 
 def _check_same_prompt(one: Answer, other: Answer) -> None:

@@ -119,7 +119,8 @@ class TurnService:
 
     async def _persist(self, trace: Trace, answering: asyncio.Event) -> None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(answering.wait(), _ENGINES_FIRST_S)
+            async with asyncio.timeout(_ENGINES_FIRST_S):
+                await answering.wait()
         await asyncio.to_thread(self._traces.create_turn, trace)
 
     def _slot(self, ask: Ask, column: ColumnRequest, parents: tuple[Trace, ...], attempt: int) -> StoredAnswer:

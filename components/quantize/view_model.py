@@ -98,8 +98,10 @@ def _actions(job: Job) -> list[str]:
         return []
     if not job.has_ended:
         return ["cancel"]
-    again = [] if job.state is JobState.SUCCEEDED else ["retry"]
-    return [*again, "duplicate"] if job.kind == "quantize" else again  # the form knows no other kind
+    again = ["publish"] if job.state is JobState.SUCCEEDED else ["retry"]
+    if job.kind == "quantize":  # the form knows no other kind, and no other makes what can be published
+        return [*again, "duplicate"]
+    return [action for action in again if action == "retry"]
 
 
 def _facts(view: JobView, now: datetime) -> list[str]:
@@ -131,6 +133,8 @@ def _engine_of(job: Job, known_engines: Collection[str]) -> str | None:
 
 def summary(result: Mapping[str, Any]) -> list[list[str]]:
     """Rows of what came out; only what the job measured."""
+    if "repo_id" in result:
+        return _published(result)
     rows = [
         ["Size", _sizes(_number(result, "size_before_bytes"), _number(result, "size_after_bytes"))],
         ["Bits per weight", _bits(_number(result, "bits_per_weight"), _number(result, "bits_per_quantized_weight"))],
@@ -154,6 +158,17 @@ def summary(result: Mapping[str, Any]) -> list[list[str]]:
     if result.get("emulated"):
         rows.append(["Emulated", "served decompressed: this machine has no kernel for the scheme"])
     return [row for row in rows if row[1]]
+
+
+def _published(result: Mapping[str, Any]) -> list[list[str]]:
+    """What a hub has now."""
+    seen_by = "you and your organisation" if result.get("private") else "everyone"
+    return [
+        ["Repository", str(result.get("url"))],
+        ["Commit", str(result.get("commit"))],
+        ["Seen by", seen_by],
+        ["Sent", f"{result.get('files')} files, {size(_number(result, 'size_bytes') or 0)}"],
+    ]
 
 
 def _sizes(before: float | None, after: float | None) -> str:

@@ -9,7 +9,8 @@ import gradio as gr
 
 _SCRIPTS = ("vendor/purify-3.4.18.min.js", "vendor/marked-17.0.6.umd.js", "diptych.js", "column.js", "composer.js",
             "viewer.js", "eyes.js", "divergence.js", "repeat.js", "review.js", "review_side.js", "review_report.js",
-            "models.js", "quantize.js", "jobs.js", "benchmark_charts.js", "benchmarks.js")  # fmt: skip
+            "models.js", "memory.js", "quantize.js", "publish.js", "jobs.js", "benchmark_charts.js",
+            "benchmarks.js")  # fmt: skip
 
 
 def diptych_theme() -> gr.themes.Base:

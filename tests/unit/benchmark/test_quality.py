@@ -63,7 +63,7 @@ async def test_a_second_attempt_scores_only_what_is_missing(tmp_path: Path, corp
     again = Scorer()
     found = await run_of(again, tmp_path).text(corpus)
     assert len(broken.paths) == 3
-    assert len(again.paths) == 3
+    assert 3 <= len(again.paths) <= 4, "one may have been scored, but not yet kept"
     assert [group.shape for group in found.groups] == [(255, len(COLUMNS))] * 6
     assert len({path.answer_ids for path in (*broken.paths, *again.paths)}) <= 6
 

@@ -41,9 +41,10 @@ def test_every_statistic_equals_the_reference(
     weight = torch.tensor(draw.normal(size=(ids, 16)), dtype=torch.bfloat16)
     weight_2 = weight + torch.tensor(draw.normal(size=(ids, 16)) * noise / 10, dtype=torch.bfloat16)
     targets = draw.integers(ids, size=tokens)
-    found = measure.measure(
-        hidden, measure.Head(weight), other, measure.Head(weight_2), torch.tensor(targets), min(5, ids)
-    )
+    # In float32 the states have float64 logits; in bfloat16, as engines serve, float32 ones.
+    heads = measure.Head(weight), measure.Head(weight_2)
+    found = measure.measure(hidden.float(), heads[0], other.float(), heads[1], torch.tensor(targets), min(5, ids))
+    served = measure.measure(hidden, heads[0], other, heads[1], torch.tensor(targets), min(5, ids))
     log_p = divergence.log_softmax((hidden.double() @ weight.double().T).numpy())
     log_q = divergence.log_softmax((other.double() @ weight_2.double().T).numpy())
     expected = [
@@ -55,13 +56,15 @@ def test_every_statistic_equals_the_reference(
         divergence.margin_nats(log_p), divergence.margin_nats(log_q),
     ]  # fmt: skip
     np.testing.assert_allclose(found["statistics"].numpy(), np.stack(expected, axis=1), atol=1e-9)
+    exact = [column for column, name in enumerate(measure.COLUMNS) if not name.endswith("rank")]  # of ties, either
+    np.testing.assert_allclose(served["statistics"].numpy()[:, exact], np.stack(expected, axis=1)[:, exact], atol=2e-5)
     np.testing.assert_array_equal(found["base_top_ids"].numpy(), divergence.top_k_ids(log_p, min(5, ids)))
     assert (found["statistics"][:, :4] >= 0).all()
 
 
 def test_tiles_give_what_one_piece_gives(measure: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     draw = np.random.default_rng(7)
-    hidden, other = (torch.tensor(draw.normal(size=(23, 8)), dtype=torch.bfloat16) for _ in range(2))
+    hidden, other = (torch.tensor(draw.normal(size=(23, 8)), dtype=torch.float32) for _ in range(2))
     head = measure.Head(torch.tensor(draw.normal(size=(50, 8)), dtype=torch.bfloat16), 0.5, 30.0)
     targets = torch.arange(23)
     whole = measure.measure(hidden, head, other, head, targets, 4)
@@ -98,3 +101,15 @@ def test_states_that_are_no_numbers_are_refused_with_side_and_token(
     head = measure.Head(torch.ones(5, 4))
     with pytest.raises(ValueError, match=f"the {side}'s logits are not finite numbers at token 2"):
         measure.measure(states[0], head, states[1], head, torch.zeros(3, dtype=torch.int64), 2)
+
+
+def test_tiny_differences_keep_their_digits_and_none_is_exactly_zero(measure: ModuleType) -> None:
+    draw = np.random.default_rng(11)
+    weight = torch.tensor(draw.normal(size=(3000, 32)), dtype=torch.float64)
+    hidden = torch.tensor(draw.normal(size=(4, 32)), dtype=torch.float64)
+    other = hidden + 1e-6 * torch.tensor(draw.normal(size=(4, 32)), dtype=torch.float64)
+    head, targets = measure.Head(weight), torch.zeros(4, dtype=torch.int64)
+    log_p, log_q = (divergence.log_softmax((states @ weight.T).numpy()) for states in (hidden, other))
+    table = measure.measure(hidden, head, other, head, targets, 2)["statistics"].numpy()
+    np.testing.assert_allclose(table[:, 0], divergence.kl_nats(log_p, log_q), rtol=1e-3)  # some 1e-11 nats
+    assert (measure.measure(hidden, head, hidden, head, targets, 2)["statistics"][:, :4] == 0).all()

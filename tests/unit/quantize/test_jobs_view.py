@@ -46,8 +46,21 @@ def test_only_what_may_be_done_is_offered() -> None:
         view("stopping", JobState.STOPPING), view("failed", JobState.FAILED), view("done", JobState.SUCCEEDED),
     )  # fmt: skip
     assert [row["actions"] for row in rows] == [
-        ["cancel"], ["cancel", "down"], ["cancel", "up"], [], ["retry", "duplicate"], ["duplicate"],
+        ["cancel"], ["cancel", "down"], ["cancel", "up"], [], ["retry", "duplicate"], ["publish", "duplicate"],
     ]  # fmt: skip
+
+
+def test_what_was_published_is_told_and_offers_nothing_more() -> None:
+    sent = {
+        "repo_id": "ann/x", "url": "https://hub/ann/x", "commit": "0f", "private": True, "files": 3,
+        "size_bytes": 5_000_000,
+    }  # fmt: skip
+    row = board(view("sent", JobState.SUCCEEDED, kind="publish", result=sent))[0]
+    assert row["summary"] == [
+        ["Repository", "https://hub/ann/x"], ["Commit", "0f"], ["Seen by", "you and your organisation"],
+        ["Sent", "3 files, 5 MB"],
+    ]  # fmt: skip
+    assert row["actions"] == []
 
 
 def test_a_visitor_sees_states_and_no_files_or_actions() -> None:
