@@ -51,6 +51,9 @@ def create_benchmark_tab(
         except AppError as exc:
             return {"refused": str(exc)}
 
+    def question(data: Any) -> dict[str, Any]:  # Gradio marks what it is given, which a bound method does not allow
+        return items.question(data)
+
     with gr.Row(elem_id="dt-benchmarks", equal_height=False):
         with gr.Column(elem_id="dt-benchmarks-new", scale=0, min_width=300):
             wizard = view("benchmarkForm", hands.form(None), events=["start"], elem_id="dt-benchmarks-form")
@@ -58,7 +61,7 @@ def create_benchmark_tab(
                           events=["act", "poll"], elem_id="dt-benchmarks-jobs")  # fmt: skip
         with gr.Column(elem_id="dt-benchmarks-results", scale=1, min_width=300):
             shown = view(
-                "benchmarkResults", {}, events=["look", "review", "write"], server_functions=[card, items.question],
+                "benchmarkResults", {}, events=["look", "review", "write"], server_functions=[card, question],
                 elem_id="dt-results",
             )  # fmt: skip
     wizard.start(hands.start, None, [wizard, listed], **_PLAIN)
