@@ -41,6 +41,7 @@ def test_counts_shares_and_sign_test() -> None:
     }  # fmt: skip
     assert (report["items"], report["answered"], report["judged"]) == (21, 21, 20)
     assert report["outcomes"]["sign_test_p"] == 0.34375
+    assert report["regressed_turns"] == [f"b1-t{n}" for n in reversed(range(7))], "all of them, most divergent first"
     assert report["outcomes"]["shares"]["regressed"]["hits"] == 7
     assert report["estimate"] == {"judged": 0, "slice": 0, "regressed": None, "improved": None}
     assert report["by_tag"][0]["name"] in ("even", "(no tag)")
