@@ -23,6 +23,7 @@ from components.core.scores import Score
 from components.engines.catalog import Catalog, CatalogEntry
 from components.review import export
 from components.review.bundled import BATCH_ID, import_bundled
+from components.review.hub_data import fetch_data_set, read_hub_name
 from components.review.intake import Fault, Intake, Row, read_folder
 from components.review.parquet import as_parquet
 from components.review.report import report_of
@@ -63,11 +64,11 @@ class ReviewService:
     def __init__(
         self, *, reviews: ReviewRepository, queue: ReviewQueue, runner: BatchRunner, catalog: Catalog,
         images: ImageStore, traces: TraceRepository, scores: AnswerRecords[Score], folders: ReviewFolders,
-        now: Callable[[], datetime],
+        now: Callable[[], datetime], hub_token: str | None = None,
     ) -> None:  # fmt: skip
         self.reviews, self.queue, self.runner = reviews, queue, runner
         self._catalog, self._images, self._traces, self._scores = catalog, images, traces, scores
-        self._folders, self._now = folders, now
+        self._folders, self._now, self._hub_token = folders, now, hub_token
         self._ready = asyncio.Event()
 
     async def run(self) -> None:
@@ -160,10 +161,15 @@ class ReviewService:
             source = self.upload_folder(wish.upload)
         elif wish.folder:
             source = Path(wish.folder).expanduser()
+        elif wish.hub:
+            source = scratch / "hub"
+            fetch_data_set(read_hub_name(wish.hub), source, token=self._hub_token)
         elif wish.prompts:
             source = scratch
         else:
-            raise InputError("There is nothing to ask.", "Give files, a folder, or prompts.", field="source")
+            raise InputError(
+                "There is nothing to ask.", "Give files, a folder, a data set of the hub, or prompts.", field="source"
+            )
         if not source.is_dir():
             raise InputError("There is no such folder on this machine.", "Give its whole path.", field="folder")
         most = self._images.limits.max_bytes

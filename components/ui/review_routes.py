@@ -16,7 +16,7 @@ from components.storage.images import display_name
 from components.ui.guards import USER_KEY
 
 MAX_UPLOAD_BYTES = 1_000_000_000
-_ENDINGS = (".zip", ".csv", ".jsonl", ".png", ".jpg", ".jpeg", ".webp")
+_ENDINGS = (".zip", ".csv", ".jsonl", ".parquet", ".png", ".jpg", ".jpeg", ".webp")
 _TYPES = {
     "csv": "text/csv; charset=utf-8",
     "jsonl": "application/jsonl; charset=utf-8",
