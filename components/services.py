@@ -276,6 +276,7 @@ def _review_service(
         reviews=reviews, queue=ReviewQueue(database),
         runner=BatchRunner(reviews, turns, scoring, catalog, hub, leads),
         catalog=catalog, images=images, traces=traces, scores=scores, folders=folders, now=_utc_now,
+        hub_token=os.environ.get("HF_TOKEN"),
     )  # fmt: skip
 
 
