@@ -18,7 +18,7 @@ def test_every_recipe_and_every_local_base_can_be_chosen() -> None:
     recipes, errors = load_recipes(PROFILES)
     assert errors == ()
     pairs, _ = list_pairs(PROFILES)
-    shown = form_view(Catalog(pairs), recipes, may_control=True)
+    shown = form_view(Catalog(pairs), recipes, (), may_control=True)
     assert {"embedded/base", "smollm2-135m/base"} <= {model["id"] for model in shown["models"]}
     assert len(shown["recipes"]) == 9
     for recipe in shown["recipes"]:
