@@ -46,6 +46,14 @@ def test_a_plan_says_what_it_needs_and_starts_nothing(quantize: ComparePage) -> 
     expect(plan.get_by_role("button", name="Start")).to_be_disabled()
 
 
+def test_a_recipe_that_wants_a_gpu_shows_its_script_and_can_not_start(quantize: ComparePage) -> None:
+    choose(quantize, "w4a16-awq")
+    plan = check(quantize)
+    expect(plan).to_contain_text("Not yet run here: this machine can't run it.")
+    expect(plan).to_contain_text("The complete script")
+    expect(plan.get_by_role("button", name="Start")).to_be_disabled()
+
+
 def test_a_group_size_that_does_not_divide_is_refused_by_name(quantize: ComparePage) -> None:
     choose(quantize, "w4a16-gptq")
     quantize.page.get_by_text("Change the recipe").click()

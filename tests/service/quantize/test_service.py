@@ -19,6 +19,7 @@ from components.jobs.lease import Wait
 from components.jobs.queue import JobQueue
 from components.profiles.loader import list_pairs
 from components.quantize.form_view import plan_view
+from components.quantize.job import script_by_hand
 from components.quantize.plan_records import JobSpec, Plan
 from components.quantize.service import QuantizeService, QuantizeSettings
 from components.storage.database import Database
@@ -72,6 +73,15 @@ def test_a_plan_says_what_holds_the_room_and_leaves_the_choice(tmp_path: Path, q
     )  # fmt: skip
     assert (verdict(plan, "Room"), plan.can_start, plan.stops) == ("warn", True, ("embedded/base",))
     assert plan_view(plan, service.recipes())["stops"] == ["embedded/base"]
+
+
+def test_the_script_of_a_job_names_no_folder_that_ends_with_it(tmp_path: Path, service: QuantizeService) -> None:
+    _, job = service.prepare({"recipe": "w4a16-gptq"})
+    script = script_by_hand(job)
+    assert str(tmp_path) not in script
+    assert '"model": "model"' in script
+    assert '"output": "work/output"' in script
+    compile(script, "quantize.py", "exec")
 
 
 def test_the_smallest_spec_is_planned_offline_on_the_running_pair(service: QuantizeService) -> None:
