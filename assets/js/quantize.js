@@ -81,6 +81,7 @@
         labelled("Model", select([...models.map((m) => [m.id, m.label]), [OTHER, "Another model…"]], draft.model, (v) => { draft.model = v; changed(); draw(); })),
         draft.model === OTHER ? labelled("Repository or folder", input("text", draft.other, "owner/name, or /folder/of/a/model", (v) => { draft.other = v; changed(); })) : null,
         labelled("Recipe", select(recipes.map((r) => [r.id, r.title]), draft.recipe, (v) => { draft.recipe = v; changed(); draw(); })),
+        (value.problems || []).map((text) => el("p", { class: "dt-fault" }, text)),
         el("p", { class: "dt-soft dt-about" }, recipe.description),
         el("div", { class: "dt-chips" }, recipe.chips.map((text) => el("span", { class: "dt-chip" }, text))),
         recipe.differs.length ? el("details", { class: "dt-more" }, el("summary", {}, "How it differs from the card"), el("ul", {}, recipe.differs.map((text) => el("li", {}, text)))) : null,

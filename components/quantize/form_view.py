@@ -32,9 +32,10 @@ _METHODS = {
 
 
 def form_view(
-    catalog: Catalog, recipes: Sequence[RecipeProfile], own_data: Sequence[dict[str, Any]], *, may_control: bool
-) -> dict[str, Any]:
-    """What can be chosen; ``own_data`` is what ``QuantizeService.own_data`` gives."""
+    catalog: Catalog, recipes: Sequence[RecipeProfile], own_data: Sequence[dict[str, Any]],
+    problems: Sequence[AppError] = (), *, may_control: bool,
+) -> dict[str, Any]:  # fmt: skip
+    """What can be chosen, and which files of recipes can't; ``own_data`` is what ``QuantizeService.own_data`` gives."""
     models = [
         {"id": pair.engine_id(pair.base), "label": f"{pair.title} · {pair.base.label}"}
         for pair in catalog.pairs
@@ -45,6 +46,7 @@ def form_view(
         "recipes": [_recipe_view(recipe) for recipe in recipes],
         "may_control": may_control,
         "own_data": list(own_data) if may_control else [],
+        "problems": [str(error) for error in problems] if may_control else [],
     }
 
 

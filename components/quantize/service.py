@@ -24,7 +24,7 @@ from components.engines.prepare_files import read_json
 from components.engines.prepare_hub import HubFacts, hub_facts
 from components.jobs.lease import Wait
 from components.jobs.queue import JobQueue
-from components.profiles.loader import load_hardware, load_recipes, read_recipe
+from components.profiles.loader import load_hardware, load_recipes
 from components.profiles.recipe import RecipeProfile
 from components.profiles.schema import HardwareProfile
 from components.profiles.strict_yaml import parse
@@ -103,14 +103,6 @@ class QuantizeService:
     def own_data(self) -> list[dict[str, Any]]:
         """What of the app's own records can be picked as calibration data: ``{label, source}``."""
         return self._rows.choices() if self._rows else []
-
-    def check_recipe(self, text: str) -> RecipeProfile:
-        """A recipe edited on the page.
-
-        Raises:
-            ProfileError: it can't be used; names the line and what is accepted.
-        """
-        return read_recipe(text.encode(), "recipe")
 
     def plan(self, spec: Mapping[str, Any]) -> Plan:
         """What a job would do and need; starts and downloads nothing.

@@ -32,7 +32,8 @@ def create_quantize_tab(
 
     def form(request: gr.Request) -> dict[str, Any]:
         may = access.may_control(request)
-        return form_view(catalog, quantize.recipes(), quantize.own_data() if may else (), may_control=may)
+        own_data = quantize.own_data() if may else ()
+        return form_view(catalog, quantize.recipes(), own_data, quantize.recipe_errors(), may_control=may)
 
     async def plan(event: gr.EventData, request: gr.Request) -> dict[str, Any]:
         data = event._data or {}  # noqa: SLF001
