@@ -123,8 +123,8 @@ def _review(services: Services, access: Access) -> Refresh:
     return create_review_tab(service=services.review, catalog=services.catalog, pair=services.pair, people=people)
 
 
-def _review_export(services: Services, wanted: dict[str, Any], user: str | None) -> str:
-    """An export as a text; people who are not the owner get their own verdicts.
+def _review_export(services: Services, wanted: dict[str, Any], user: str | None) -> str | bytes:
+    """An export as a text or as a file; people who are not the owner get their own verdicts.
 
     Raises:
         InputError: naming the field. RecordNotFoundError: there is no such batch.
@@ -133,7 +133,9 @@ def _review_export(services: Services, wanted: dict[str, Any], user: str | None)
     only = user if owner is not None and user is not None and user != owner else ""
     check_format(wanted.get("format"))
     found = services.review.export(read_export(wanted), only or "")
-    return found if isinstance(found, str) else json.dumps(found, ensure_ascii=False, indent=1, allow_nan=False)
+    if not isinstance(found, list):
+        return found
+    return json.dumps(found, ensure_ascii=False, indent=1, allow_nan=False)
 
 
 def _watching(services: Services) -> Callable[[FastAPI], None]:

@@ -44,9 +44,9 @@ from components.profiles.argv import INHERITED_VARIABLES
 from components.profiles.loader import list_pairs, load_pair
 from components.profiles.schema import PairProfile
 from components.publish.service import PublishService, PublishSettings
+from components.quantize.app_rows import StoredRows
 from components.quantize.candidates import CandidateShelf
 from components.quantize.service import QuantizeService, QuantizeSettings
-from components.quantize.trace_rows import TraceExport
 from components.review.runner import BatchRunner
 from components.review.service import ReviewFolders, ReviewService
 from components.settings import REPOSITORY, Settings
@@ -92,9 +92,9 @@ class Services:
     benchmarks: BenchmarkService
     cards: CardService
     planner: MemoryPlanner
+    publishing: PublishService
     metrics: Metrics
     recorded: tuple[str, ...]  # ids of the turns that recorded mode shows, those of the running pair first
-    publishing: PublishService
     review: ReviewService
     database: Database
     lock: StateLock
@@ -146,8 +146,9 @@ def build_services(settings: Settings) -> Services:
     catalog = Catalog([pair, *(other for other in others if other.id != pair.id)])
     kept = _open_records(settings)
     database, blobs, shared, traces, images = kept.database, kept.blobs, kept.shared, kept.traces, kept.images
+    hub_token = os.environ.get("HF_TOKEN")
     preparer = ModelPreparer(
-        settings.state_dir / "models", REPOSITORY, hub_token=os.environ.get("HF_TOKEN"), child_env=_child_environment()
+        settings.state_dir / "models", REPOSITORY, hub_token=hub_token, child_env=_child_environment()
     )
     engine_settings = _spec_settings(settings)
     hub = EngineHub(engine_specs(catalog, preparer, engine_settings), closed=NO_ENGINES if settings.recorded else "")
@@ -157,12 +158,11 @@ def build_services(settings: Settings) -> Services:
     records = BenchmarkRepository(database)
     intake = Intake(records, settings.files_dir / "jobs")
     intake.load_published(settings.assets_dir / "published" / "figures.yaml")
-    jobs = _job_service(settings, database, hub, (shelf.add, intake.take_in), shared.leads)
-    quantize = QuantizeService(
-        catalog, preparer, jobs.queue,
-        QuantizeSettings(settings.state_dir, REPOSITORY, pair.id, hub_token=os.environ.get("HF_TOKEN")),
-        export=TraceExport(traces, images).write,
-    )  # fmt: skip
+    lease = JobLease(hub, settings.state_dir, gpu_memory_bytes())
+    jobs = _job_service(settings, database, lease, (shelf.add, intake.take_in), shared.leads)
+    rows = StoredRows(traces, images, ReviewRepository(database), records, settings.assets_dir / "benchmark")
+    quantize_settings = QuantizeSettings(settings.state_dir, REPOSITORY, pair.id, hub_token)
+    quantize = QuantizeService(catalog, preparer, jobs.queue, quantize_settings, rows=rows, ask_room=lease.look)
     benchmarks = BenchmarkService(catalog, jobs.queue, records, _benchmark_settings(settings, pair.id))
     reader = _memory_reader(settings, preparer)
     cards = _card_service(settings, catalog, preparer, jobs, records, reader)
@@ -185,34 +185,10 @@ def build_services(settings: Settings) -> Services:
         settings=settings, pair=pair, catalog=catalog, hub=hub, turns=turns, scoring=scoring, scores=scores,
         eyes=eyes, reliances=reliances, repeating=repeating, repeats=kept.repeats, traces=traces, images=images,
         jobs=jobs, quantize=quantize, review=review, benchmarks=benchmarks, cards=cards, publishing=publishing,
-        metrics=metrics, recorded=_recorded(settings, pair, traces, scores, images),
-        planner=MemoryPlanner(catalog, reader, settings.profiles_dir), database=database, lock=kept.lock, shared=shared,
-        profile_errors=tuple(errors),
+        planner=MemoryPlanner(catalog, reader, settings.profiles_dir), metrics=metrics,
+        recorded=_recorded(settings, pair, traces, scores, images),
+        database=database, lock=kept.lock, shared=shared, profile_errors=tuple(errors),
     )  # fmt: skip
-
-
-def _scoring(
-    settings: Settings, catalog: Catalog, hub: EngineHub, traces: TraceRepository, scores: AnswerRecords[Score],
-    turns: TurnService, metrics: Metrics,
-) -> tuple[ScoringService, ExactScorer]:  # fmt: skip
-    exact = ExactScorer(exchange_folder(settings.state_dir))
-    exact.remove_leftovers()
-    service = ScoringService(
-        catalog=catalog, hub=hub, traces=traces, scores=scores, data_url=turns.data_url,
-        exact=exact, now=_utc_now, on_score=metrics.score,
-    )  # fmt: skip
-    return service, exact
-
-
-def _recorded(
-    settings: Settings, pair: PairProfile, traces: TraceRepository, scores: AnswerRecords[Score], images: ImageStore
-) -> tuple[str, ...]:
-    """Store the bundled turns in recorded mode; their ids, those of the pair first. Damaged files are left out."""
-    folder = settings.assets_dir / "recorded"
-    files = sorted(folder.glob(f"*{SUFFIX}"), key=lambda file: file.name != f"{pair.id}{SUFFIX}")
-    if not settings.recorded:
-        return ()
-    return tuple(turn for file in files for turn in store_recorded(file, traces, scores, images))
 
 
 @dataclass(frozen=True)
@@ -240,6 +216,30 @@ def _open_records(settings: Settings) -> _Records:
     shared.settled()
     images = ImageStore(blobs, ImageLimits(max_bytes=settings.image_max_bytes), database)
     return _Records(lock, shared, database, blobs, traces, repeats, images)
+
+
+def _scoring(
+    settings: Settings, catalog: Catalog, hub: EngineHub, traces: TraceRepository, scores: AnswerRecords[Score],
+    turns: TurnService, metrics: Metrics,
+) -> tuple[ScoringService, ExactScorer]:  # fmt: skip
+    exact = ExactScorer(exchange_folder(settings.state_dir))
+    exact.remove_leftovers()
+    service = ScoringService(
+        catalog=catalog, hub=hub, traces=traces, scores=scores, data_url=turns.data_url,
+        exact=exact, now=_utc_now, on_score=metrics.score,
+    )  # fmt: skip
+    return service, exact
+
+
+def _recorded(
+    settings: Settings, pair: PairProfile, traces: TraceRepository, scores: AnswerRecords[Score], images: ImageStore
+) -> tuple[str, ...]:
+    """Store the bundled turns in recorded mode; their ids, those of the pair first. Damaged files are left out."""
+    folder = settings.assets_dir / "recorded"
+    files = sorted(folder.glob(f"*{SUFFIX}"), key=lambda file: file.name != f"{pair.id}{SUFFIX}")
+    if not settings.recorded:
+        return ()
+    return tuple(turn for file in files for turn in store_recorded(file, traces, scores, images))
 
 
 def _memory_reader(settings: Settings, preparer: ModelPreparer) -> ModelMemoryReader:
@@ -271,7 +271,7 @@ def _benchmark_settings(settings: Settings, pair_id: str) -> BenchmarkSettings:
 
 
 def _job_service(
-    settings: Settings, database: Database, hub: EngineHub, after_end: Sequence[Callable[[Job], object]],
+    settings: Settings, database: Database, lease: JobLease, after_end: Sequence[Callable[[Job], object]],
     leads: Callable[[], bool],
 ) -> JobService:  # fmt: skip
     """The queue with its runner; what earlier jobs made and measured is taken up."""
@@ -287,7 +287,6 @@ def _job_service(
     runner_settings = RunnerSettings(
         jobs_dir=settings.files_dir / "jobs", modules=_DRIVERS, cwd=REPOSITORY, env=_driver_environment(settings)
     )
-    lease = JobLease(hub, settings.state_dir, gpu_memory_bytes())
     return JobService(queue, JobRunner(repository, queue, runner_settings, lease, on_end=ended, leads=leads))
 
 
@@ -310,6 +309,7 @@ def _review_service(
         reviews=reviews, queue=ReviewQueue(database),
         runner=BatchRunner(reviews, turns, scoring, catalog, hub, leads),
         catalog=catalog, images=images, traces=traces, scores=scores, folders=folders, now=_utc_now,
+        hub_token=os.environ.get("HF_TOKEN"),
     )  # fmt: skip
 
 

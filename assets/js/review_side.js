@@ -74,7 +74,8 @@
       if (sheet) return;
       let token = "", key = null, pair = form.pairs[0], uploading = 0;
       const name = el("input", { maxlength: 120, "aria-label": "Name" }), folder = el("input", { "aria-label": "Folder on this machine", placeholder: "/data/pictures" });
-      const files = el("input", { type: "file", multiple: true, accept: ".zip,.csv,.jsonl,.png,.jpg,.jpeg,.webp", "aria-label": "Files" });
+      const files = el("input", { type: "file", multiple: true, accept: ".zip,.csv,.jsonl,.parquet,.png,.jpg,.jpeg,.webp", "aria-label": "Files" });
+      const hub = el("input", { "aria-label": "Data set of the hub", placeholder: "owner/name:data/validation-*.parquet" });
       const prompts = el("textarea", { rows: 3, "aria-label": "Prompts", placeholder: "One a line; each is asked of every picture" });
       const pairs = select(form.pairs.map((p) => [p.id, p.title]), pair.id, "Pair");
       const candidates = el("div", { class: "dt-candidates" }), tokens = el("input", { inputmode: "numeric", "aria-label": "Max tokens" }), overlap = el("input", { inputmode: "numeric", value: "0", "aria-label": "Overlap" });
@@ -99,11 +100,11 @@
         if (uploading) return;
         key = d.randomKey();
         fill(said, el("p", { class: "dt-pulse" }, onlyLook ? "Looking at the rows…" : "Reading every picture…"));
-        trigger("create", { key, only_look: onlyLook, name: name.value, upload: token, folder: folder.value, prompts: prompts.value, base: pair.base, candidates: [...candidates.querySelectorAll("input:checked")].map((c) => c.value), max_tokens: tokens.value, overlap: Number(overlap.value || 0) / 100 });
+        trigger("create", { key, only_look: onlyLook, name: name.value, upload: token, folder: folder.value, hub: hub.value, prompts: prompts.value, base: pair.base, candidates: [...candidates.querySelectorAll("input:checked")].map((c) => c.value), max_tokens: tokens.value, overlap: Number(overlap.value || 0) / 100 });
       };
       const dialog = d.openSheet("New batch", el("div", { class: "dt-batch-form" },
-        field("Name", name), field("Files", files, "A zip, a CSV or JSONL with its pictures, or pictures alone. Columns: id, image, prompt, reference, tags."),
-        field("Or a folder on this machine", folder), field("Prompts", prompts, "For pictures without a table, or rows without a prompt."),
+        field("Name", name), field("Files", files, "A zip, a CSV, JSONL or Parquet with its pictures, or pictures alone. Columns: id, image, prompt, reference, tags."),
+        field("Or a folder on this machine", folder), field("Or a data set of the hub", hub, "Its CSV, JSONL, Parquet, zip and picture files; no script of it is run."), field("Prompts", prompts, "For pictures without a table, or rows without a prompt."),
         field("Pair", pairs), el("div", { class: "dt-field" }, el("span", {}, "Candidates"), candidates),
         el("div", { class: "dt-fields" }, field("Max tokens", tokens), field("Judged by two, %", overlap)),
         el("div", { class: "dt-form-actions" }, button("Check the rows", () => send(true)), button("Start", () => send(false), "dt-primary")), said));
