@@ -53,7 +53,7 @@ def test_forks_and_other_turns_are_a_key_and_a_click_away(page: Page) -> None:
     count = items.count()
     assert count >= 5
     before = page.locator(".dt-question").first.inner_text()
-    items.nth(count - 1).click()
+    items.first.click()  # the newest; the page opened with the oldest
     expect(page.locator(".dt-question").first).not_to_have_text(before)
     expect(page.locator("#dt-divergence")).to_contain_text("exact, full vocabulary")
     page.locator("#dt-divergence").click(position={"x": 5, "y": 5})
