@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.config import LOGGING_CONFIG
 
 from components.benchmark.tab import create_benchmark_tab
+from components.benchmark.tab_items import Doors
 from components.benchmark.verdict import load_verdict_profile
 from components.compare.eyes_view import reliance_markdown, reliance_to_dict
 from components.compare.repeat_view import repeat_to_dict, repeats_markdown
@@ -23,26 +26,29 @@ from components.compare.tab_continue_api import add_continue_api
 from components.compare.tab_handlers import CompareHandlers
 from components.compare.tab_repeat import add_repeat_api
 from components.compare.tab_score_api import add_score_api
+from components.compare.view_model import image_view
 from components.core.errors import AppError, InputError
 from components.core.trace_export import traces_to_dict, traces_to_markdown
 from components.jobs.service import JobView
 from components.models.tab import create_models_tab
+from components.observability import Readiness, log_as_json
 from components.publish.tab import create_publish_dialog
 from components.quantize.tab import create_quantize_tab
 from components.quantize.view_model import board_view
 from components.review.export import check_format
-from components.review.requests import read_export
+from components.review.requests import NewBatch, read_export
 from components.review.tab import create_review_tab
 from components.review.tab_people import People
 from components.services import Services
 from components.settings import LOOPBACK, Settings
-from components.ui.access import Access
+from components.ui.access import RECORDED, Access
 from components.ui.chart_routes import add_chart_routes
 from components.ui.guards import GuardRules
 from components.ui.job_routes import job_routes
+from components.ui.metrics_routes import metrics_routes
 from components.ui.page import Tab, build_page, build_server
 from components.ui.review_routes import review_routes
-from components.ui.views import Refresh
+from components.ui.views import Refresh, view
 
 
 def create_server(services: Services) -> FastAPI:
@@ -56,8 +62,9 @@ def create_server(services: Services) -> FastAPI:
     handlers = CompareHandlers(
         turns=services.turns, catalog=services.catalog, hub=services.hub, images=services.images,
         traces=services.traces, pair=services.pair, assets=settings.assets_dir, uploads=uploads,
+        recorded=services.recorded if settings.recorded else None,
     )  # fmt: skip
-    access = Access(public=settings.public)
+    access = Access(public=settings.public, recorded=settings.recorded)
     tabs = [
         Tab("Compare", "compare", lambda: _compare(services, handlers, access)),
         Tab("Review", "review", lambda: _review(services, access)),
@@ -67,7 +74,7 @@ def create_server(services: Services) -> FastAPI:
     ]
     page = build_page(
         tabs,
-        lambda: handlers.status_line(services.first_engines),
+        lambda: {"text": "Recorded turns"} if settings.recorded else handlers.status_line(services.first_engines),
         lambda: services.hub.version + services.jobs.queue.version + services.review.runner.version,
     )
     return build_server(
@@ -80,6 +87,7 @@ def create_server(services: Services) -> FastAPI:
         routes=[
             job_routes(services.jobs, public=settings.public),
             add_chart_routes,
+            _watching(services),
             review_routes(
                 services.review.upload_folder,
                 lambda wanted, user: _review_export(services, wanted, user),
@@ -87,6 +95,7 @@ def create_server(services: Services) -> FastAPI:
             ),
         ],
         max_file_bytes=settings.image_max_bytes + 1_000_000,
+        recorded=settings.recorded,
         blocked=[settings.profiles_dir, settings.state_dir / "diptych.db", settings.state_dir / "logs"],
     )
 
@@ -96,7 +105,7 @@ def _compare(services: Services, handlers: CompareHandlers, access: Access) -> R
     refresh = create_compare_tab(
         handlers=handlers, scoring=services.scoring, eyes=services.eyes, repeating=services.repeating,
         catalog=services.catalog, pair=services.pair, max_file_bytes=services.settings.image_max_bytes,
-        example_urls=urls, access=access,
+        example_urls=urls, access=access, first_turn=services.recorded_turn,
     )  # fmt: skip
     add_compare_api(
         turns=services.turns, store=services.images, catalog=services.catalog, hub=services.hub, pair=services.pair,
@@ -109,12 +118,13 @@ def _compare(services: Services, handlers: CompareHandlers, access: Access) -> R
 
 
 def _review(services: Services, access: Access) -> Refresh:
-    people = People(access, tuple(services.settings.accounts))
+    # Verdicts on the bundled batch need no engine: who reviews is asked as always.
+    people = People(Access(public=services.settings.public), tuple(services.settings.accounts))
     return create_review_tab(service=services.review, catalog=services.catalog, pair=services.pair, people=people)
 
 
-def _review_export(services: Services, wanted: dict[str, Any], user: str | None) -> str:
-    """An export as a text; people who are not the owner get their own verdicts.
+def _review_export(services: Services, wanted: dict[str, Any], user: str | None) -> str | bytes:
+    """An export as a text or as a file; people who are not the owner get their own verdicts.
 
     Raises:
         InputError: naming the field. RecordNotFoundError: there is no such batch.
@@ -123,15 +133,38 @@ def _review_export(services: Services, wanted: dict[str, Any], user: str | None)
     only = user if owner is not None and user is not None and user != owner else ""
     check_format(wanted.get("format"))
     found = services.review.export(read_export(wanted), only or "")
-    return found if isinstance(found, str) else json.dumps(found, ensure_ascii=False, indent=1, allow_nan=False)
+    if not isinstance(found, list):
+        return found
+    return json.dumps(found, ensure_ascii=False, indent=1, allow_nan=False)
+
+
+def _watching(services: Services) -> Callable[[FastAPI], None]:
+    """The routes of metrics and readiness; engines that the app does not start by itself are not waited for."""
+    settings = services.settings
+    engines = services.first_engines if settings.starts_engines else ()
+    readiness = Readiness(services.database, settings.state_dir, services.hub, engines)
+
+    async def of_engine(engine_id: str) -> bytes:
+        return await services.hub.client(services.catalog.find(engine_id).engine_id).metrics()
+
+    return metrics_routes(
+        services.metrics.exposition, of_engine, lambda named: readiness.missing(named=named),
+        public=settings.public, signed=bool(settings.accounts),
+    )  # fmt: skip
 
 
 def _models(services: Services, access: Access) -> Refresh:
     problems = [str(error) for error in services.profile_errors]
-    return create_models_tab(catalog=services.catalog, hub=services.hub, access=access, problems=problems)
+    return create_models_tab(
+        catalog=services.catalog, hub=services.hub, planner=services.planner,
+        default=services.first_engines[-1], access=access, problems=problems,
+    )  # fmt: skip
 
 
 def _quantize(services: Services, access: Access) -> Refresh:
+    if access.recorded:
+        view("sentence", {"text": RECORDED}, elem_id="dt-quantize-recorded")
+        return Refresh((), (), lambda _request, _inputs: [])
     create_publish_dialog(services.publishing, access)
     return create_quantize_tab(
         quantize=services.quantize, jobs=services.jobs, catalog=services.catalog, hub=services.hub, access=access
@@ -140,10 +173,18 @@ def _quantize(services: Services, access: Access) -> Refresh:
 
 def _benchmarks(services: Services, access: Access) -> Refresh:
     candidates = services.pair.candidates
+    people = People(access, tuple(services.settings.accounts))
 
     def card_of(model: str) -> dict[str, Any]:
         card = services.cards.card(model)
-        return {"markdown": card.markdown, "missing": list(card.missing), "figures": card.figures}
+        written = {"version": card.prose.version, "parts": card.prose.parts}
+        return {"markdown": card.markdown, "missing": list(card.missing), "figures": card.figures, "prose": written}
+
+    def write_prose(model: str, parts: Any, version: Any, request: Any) -> None:
+        access.check_jobs(request)
+        if not isinstance(parts, dict) or not isinstance(version, int):
+            raise InputError("That is no text of a card.", "Open the card again.", field="parts")
+        services.cards.write(model, parts, version, people.user(request) or "")
 
     def board_of(views: Sequence[JobView], now: datetime, may_control: bool) -> dict[str, Any]:
         files = services.jobs.files
@@ -152,10 +193,22 @@ def _benchmarks(services: Services, access: Access) -> Refresh:
             row["actions"] = [action for action in row["actions"] if action != "duplicate"]
         return {**shown, "empty": "No benchmark has run yet."}
 
+    def start_review(folder: Path, candidate: str, name: str, request: Any) -> None:
+        people.check_owner(request)
+        entry = services.catalog.find(candidate)
+        wish = NewBatch(
+            name=name[:120], upload="", folder=str(folder), prompts=(), base=entry.pair.engine_id(entry.pair.base),
+            candidates=(candidate,), system="", max_tokens=None, overlap=0.0,
+        )  # fmt: skip
+        services.review.create(wish, people.user(request) or "")
+
+    doors = Doors(
+        lambda picture: image_view(services.images.ingest(picture, picture.name)), start_review, write_prose
+    )  # fmt: skip
     return create_benchmark_tab(
         benchmarks=services.benchmarks, jobs=services.jobs, catalog=services.catalog, hub=services.hub,
         card_of=card_of, board_of=board_of, limits=load_verdict_profile(services.settings.profiles_dir).limits,
-        default=services.pair.engine_id(candidates[0]) if candidates else "", access=access,
+        default=services.pair.engine_id(candidates[0]) if candidates else "", access=access, doors=doors,
     )  # fmt: skip
 
 
@@ -220,9 +273,13 @@ def serve(server: FastAPI, settings: Settings) -> None:
     """Run until a signal ends it."""
     sys_line = f"Diptych is at http://{'localhost' if settings.is_loopback else settings.host}:{settings.port}\n"
     os.write(1, sys_line.encode())
+    as_json = settings.log_format == "json"
+    if as_json:
+        log_as_json()
     config = uvicorn.Config(
-        server, host=settings.host, port=settings.port, log_level="warning", timeout_graceful_shutdown=3, ws="none"
-    )
+        server, host=settings.host, port=settings.port, log_level="warning", timeout_graceful_shutdown=3, ws="none",
+        log_config=None if as_json else LOGGING_CONFIG,  # without one of its own, what uvicorn logs is JSON too
+    )  # fmt: skip
     uvicorn.Server(config).run()
 
 

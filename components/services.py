@@ -14,9 +14,12 @@ from typing import Literal
 
 from components.benchmark.intake import Intake
 from components.benchmark.service import BenchmarkService, BenchmarkSettings
+from components.cards.hardware import HardwareTable
+from components.cards.prose import ProseStore
 from components.cards.service import CardService
 from components.compare.changed_pictures import PictureChanger
 from components.compare.eyes import EyesService
+from components.compare.recorded import SUFFIX, store_recorded
 from components.compare.repeat import RepeatService
 from components.compare.scoring import ScoringService
 from components.compare.turns import TurnService
@@ -28,12 +31,15 @@ from components.engines.catalog import Catalog
 from components.engines.exact_scoring import ExactScorer
 from components.engines.job_lease import JobLease
 from components.engines.memory import count_gpus, gpu_memory_bytes
+from components.engines.model_memory import ModelMemoryReader
 from components.engines.prepare import ModelPreparer
 from components.engines.specs import SpecSettings, engine_spec, engine_specs, exchange_folder
 from components.engines.supervisor import EngineHub
 from components.jobs.queue import JobQueue
 from components.jobs.runner import JobRunner, RunnerSettings
 from components.jobs.service import JobService
+from components.models.memory_plan import MemoryPlanner
+from components.observability import Metrics
 from components.profiles.argv import INHERITED_VARIABLES
 from components.profiles.loader import list_pairs, load_pair
 from components.profiles.schema import PairProfile
@@ -53,9 +59,11 @@ from components.storage.jobs import JobRepository
 from components.storage.repeats import RepeatRepository
 from components.storage.review_queue import ReviewQueue
 from components.storage.reviews import ReviewRepository
+from components.storage.shared_folder import SharedFolder
 from components.storage.state_lock import StateLock
 from components.storage.traces import TraceRepository
 
+NO_ENGINES = "This page replays recorded turns; no engine runs here."
 _DRIVERS = {
     "quantize": "components.quantize.job", "benchmark": "components.benchmark.job", "publish": "components.publish.job",
 }  # fmt: skip
@@ -83,10 +91,14 @@ class Services:
     quantize: QuantizeService
     benchmarks: BenchmarkService
     cards: CardService
+    planner: MemoryPlanner
     publishing: PublishService
+    metrics: Metrics
+    recorded: tuple[str, ...]  # ids of the turns that recorded mode shows, those of the running pair last
     review: ReviewService
     database: Database
     lock: StateLock
+    shared: SharedFolder
     profile_errors: tuple[AppError, ...]
 
     @property
@@ -94,10 +106,15 @@ class Services:
         """Engines to start with the app: the base and the candidate shown first."""
         return tuple(entry.engine_id for entry in self.catalog.of_pair(self.pair.id)[:2])
 
+    @property
+    def recorded_turn(self) -> str | None:
+        """The turn that a page in recorded mode opens with: the newest of the pair's; None = not in that mode."""
+        return self.recorded[-1] if self.recorded else None
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Start the first engines; on leaving, end all of them and close the records."""
-        if self.settings.start_engines:
+        if self.settings.starts_engines:
             for engine_id in self.first_engines:
                 await self.hub.start(engine_id)
         runner = asyncio.create_task(self.jobs.runner.run(), name="job runner")
@@ -114,6 +131,7 @@ class Services:
     def close(self) -> None:
         """Close the records and let another app have the state folder."""
         self.database.close()
+        self.shared.leave()
         self.lock.release()
 
 
@@ -126,68 +144,136 @@ def build_services(settings: Settings) -> Services:
     pair = load_pair(settings.profiles_dir, settings.pair)
     others, errors = list_pairs(settings.profiles_dir)
     catalog = Catalog([pair, *(other for other in others if other.id != pair.id)])
-    lock = StateLock(settings.state_dir)
-    lock.acquire()
-    database = Database(settings.database_url or f"sqlite:///{settings.state_dir / 'diptych.db'}")
-    database.open()
-    blobs = BlobStore(settings.state_dir / "blobs")
-    traces = TraceRepository(database, blobs)
-    traces.recover()
-    images = ImageStore(blobs, ImageLimits(max_bytes=settings.image_max_bytes), database)
+    kept = _open_records(settings)
+    database, blobs, shared, traces, images = kept.database, kept.blobs, kept.shared, kept.traces, kept.images
     hub_token = os.environ.get("HF_TOKEN")
     preparer = ModelPreparer(
         settings.state_dir / "models", REPOSITORY, hub_token=hub_token, child_env=_child_environment()
     )
     engine_settings = _spec_settings(settings)
-    hub = EngineHub(engine_specs(catalog, preparer, engine_settings))
+    hub = EngineHub(engine_specs(catalog, preparer, engine_settings), closed=NO_ENGINES if settings.recorded else "")
     shelf = CandidateShelf(
-        catalog, hub, lambda entry: engine_spec(entry, preparer, engine_settings), settings.state_dir / "jobs"
+        catalog, hub, lambda entry: engine_spec(entry, preparer, engine_settings), settings.files_dir / "jobs"
     )
     records = BenchmarkRepository(database)
-    intake = Intake(records, settings.state_dir / "jobs")
+    intake = Intake(records, settings.files_dir / "jobs")
     intake.load_published(settings.assets_dir / "published" / "figures.yaml")
     lease = JobLease(hub, settings.state_dir, gpu_memory_bytes())
-    jobs = _job_service(settings, database, lease, (shelf.add, intake.take_in))
+    jobs = _job_service(settings, database, lease, (shelf.add, intake.take_in), shared.leads)
     rows = StoredRows(traces, images, ReviewRepository(database), records, settings.assets_dir / "benchmark")
     quantize_settings = QuantizeSettings(settings.state_dir, REPOSITORY, pair.id, hub_token)
     quantize = QuantizeService(catalog, preparer, jobs.queue, quantize_settings, rows=rows, ask_room=lease.look)
     benchmarks = BenchmarkService(catalog, jobs.queue, records, _benchmark_settings(settings, pair.id))
-    cards = CardService(catalog, preparer, jobs.queue, records, REPOSITORY)
+    reader = _memory_reader(settings, preparer)
+    cards = _card_service(settings, catalog, preparer, jobs, records, reader)
     publishing = _publish_service(settings, jobs, cards)
-    turns = TurnService(catalog=catalog, hub=hub, traces=traces, images=images, now=_utc_now)
-    scores = score_records(database, blobs)
-    exact = ExactScorer(exchange_folder(settings.state_dir))
-    exact.remove_leftovers()
-    scoring = ScoringService(
-        catalog=catalog, hub=hub, traces=traces, scores=scores, data_url=turns.data_url,
-        exact=exact, now=_utc_now,
+    metrics = Metrics(hub, jobs.queue)
+    turns = TurnService(
+        catalog=catalog, hub=hub, traces=traces, images=images, now=_utc_now, on_turn=metrics.turn,
+        on_answer=metrics.answer,
     )  # fmt: skip
+    scores = score_records(database, blobs)
+    scoring, exact = _scoring(settings, catalog, hub, traces, scores, turns, metrics)
     reliances = reliance_records(database, blobs)
     changer = PictureChanger(images, sorted((settings.assets_dir / "samples").glob("*.png")))
     eyes = EyesService(
         scoring=scoring, hub=hub, exact=exact, images=images, changer=changer, reliances=reliances, now=_utc_now
     )
-    repeats = RepeatRepository(database)
-    repeats.recover()
-    repeating = RepeatService(turns=turns, catalog=catalog, hub=hub, repeats=repeats, now=_utc_now)
-    review = _review_service(settings, database, catalog, hub, turns, scoring, images, traces, scores)
+    repeating = RepeatService(turns=turns, catalog=catalog, hub=hub, repeats=kept.repeats, now=_utc_now)
+    review = _review_service(settings, database, catalog, hub, turns, scoring, images, traces, scores, shared.leads)
     return Services(
         settings=settings, pair=pair, catalog=catalog, hub=hub, turns=turns, scoring=scoring, scores=scores,
-        eyes=eyes, reliances=reliances, repeating=repeating, repeats=repeats, traces=traces, images=images,
+        eyes=eyes, reliances=reliances, repeating=repeating, repeats=kept.repeats, traces=traces, images=images,
         jobs=jobs, quantize=quantize, review=review, benchmarks=benchmarks, cards=cards, publishing=publishing,
-        database=database, lock=lock, profile_errors=tuple(errors),
+        planner=MemoryPlanner(catalog, reader, settings.profiles_dir), metrics=metrics,
+        recorded=_recorded(settings, pair, traces, scores, images),
+        database=database, lock=kept.lock, shared=shared, profile_errors=tuple(errors),
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Records:
+    lock: StateLock
+    shared: SharedFolder
+    database: Database
+    blobs: BlobStore
+    traces: TraceRepository
+    repeats: RepeatRepository
+    images: ImageStore
+
+
+def _open_records(settings: Settings) -> _Records:
+    """Take the state folder and open what it keeps; what a dead app left open is closed."""
+    lock = StateLock(settings.state_dir)
+    lock.acquire()
+    shared = SharedFolder(settings.files_dir)
+    is_alone, database = shared.arrive(), _open_database(settings, shared)
+    blobs = BlobStore(settings.files_dir / "blobs")
+    traces, repeats = TraceRepository(database, blobs), RepeatRepository(database)
+    if is_alone:
+        traces.recover()
+        repeats.recover()
+    shared.settled()
+    images = ImageStore(blobs, ImageLimits(max_bytes=settings.image_max_bytes), database)
+    return _Records(lock, shared, database, blobs, traces, repeats, images)
+
+
+def _scoring(
+    settings: Settings, catalog: Catalog, hub: EngineHub, traces: TraceRepository, scores: AnswerRecords[Score],
+    turns: TurnService, metrics: Metrics,
+) -> tuple[ScoringService, ExactScorer]:  # fmt: skip
+    exact = ExactScorer(exchange_folder(settings.state_dir))
+    exact.remove_leftovers()
+    service = ScoringService(
+        catalog=catalog, hub=hub, traces=traces, scores=scores, data_url=turns.data_url,
+        exact=exact, now=_utc_now, on_score=metrics.score,
+    )  # fmt: skip
+    return service, exact
+
+
+def _recorded(
+    settings: Settings, pair: PairProfile, traces: TraceRepository, scores: AnswerRecords[Score], images: ImageStore
+) -> tuple[str, ...]:
+    """Store the bundled turns in recorded mode; their ids, those of the pair last. Damaged files are left out."""
+    folder = settings.assets_dir / "recorded"
+    files = sorted(folder.glob(f"*{SUFFIX}"), key=lambda file: file.name == f"{pair.id}{SUFFIX}")
+    if not settings.recorded:
+        return ()
+    return tuple(turn for file in files for turn in store_recorded(file, traces, scores, images))
+
+
+def _memory_reader(settings: Settings, preparer: ModelPreparer) -> ModelMemoryReader:
+    figures = settings.assets_dir / "published" / "models.yaml"
+    return ModelMemoryReader(preparer, figures, os.environ.get("HF_TOKEN"))
+
+
+def _card_service(
+    settings: Settings, catalog: Catalog, preparer: ModelPreparer, jobs: JobService, records: BenchmarkRepository,
+    reader: ModelMemoryReader,
+) -> CardService:  # fmt: skip
+    written, hardware = ProseStore(settings.files_dir / "cards"), HardwareTable(reader, settings.profiles_dir)
+    return CardService(catalog, preparer, jobs.queue, records, written, hardware, REPOSITORY)
+
+
+def _open_database(settings: Settings, shared: SharedFolder) -> Database:
+    database = Database(settings.records_url)
+    database.open()
+    if settings.database_url:
+        shared.check_belongs(database)
+    return database
 
 
 def _benchmark_settings(settings: Settings, pair_id: str) -> BenchmarkSettings:
     gpus = gpu_memory_bytes()
     device: Literal["cpu", "cuda"] = "cuda" if count_gpus() else "cpu"
-    return BenchmarkSettings(settings.state_dir, REPOSITORY, pair_id, device, max(gpus, default=0))
+    jobs_dir = settings.files_dir / "jobs"
+    return BenchmarkSettings(settings.state_dir, REPOSITORY, pair_id, device, max(gpus, default=0), jobs_dir)
 
 
 def _job_service(
-    settings: Settings, database: Database, lease: JobLease, after_end: Sequence[Callable[[Job], object]]
-) -> JobService:
+    settings: Settings, database: Database, lease: JobLease, after_end: Sequence[Callable[[Job], object]],
+    leads: Callable[[], bool],
+) -> JobService:  # fmt: skip
     """The queue with its runner; what earlier jobs made and measured is taken up."""
     repository = JobRepository(database)
 
@@ -199,9 +285,9 @@ def _job_service(
         ended(job)
     queue = JobQueue(repository)
     runner_settings = RunnerSettings(
-        jobs_dir=settings.state_dir / "jobs", modules=_DRIVERS, cwd=REPOSITORY, env=_driver_environment(settings)
+        jobs_dir=settings.files_dir / "jobs", modules=_DRIVERS, cwd=REPOSITORY, env=_driver_environment(settings)
     )
-    return JobService(queue, JobRunner(repository, queue, runner_settings, lease, on_end=ended))
+    return JobService(queue, JobRunner(repository, queue, runner_settings, lease, on_end=ended, leads=leads))
 
 
 def _publish_service(settings: Settings, jobs: JobService, cards: CardService) -> PublishService:
@@ -209,18 +295,21 @@ def _publish_service(settings: Settings, jobs: JobService, cards: CardService) -
         card = cards.card(engine_id)
         return card.markdown, card.missing
 
-    return PublishService(jobs.queue, card_of, PublishSettings(settings.state_dir, REPOSITORY, Path.home()))
+    return PublishService(jobs.queue, card_of, PublishSettings(settings.files_dir, REPOSITORY, Path.home()))
 
 
 def _review_service(
     settings: Settings, database: Database, catalog: Catalog, hub: EngineHub, turns: TurnService,
     scoring: ScoringService, images: ImageStore, traces: TraceRepository, scores: AnswerRecords[Score],
+    leads: Callable[[], bool],
 ) -> ReviewService:  # fmt: skip
     reviews = ReviewRepository(database)
     folders = ReviewFolders(settings.state_dir / "uploads", settings.assets_dir / "review")
     return ReviewService(
-        reviews=reviews, queue=ReviewQueue(database), runner=BatchRunner(reviews, turns, scoring, catalog, hub),
+        reviews=reviews, queue=ReviewQueue(database),
+        runner=BatchRunner(reviews, turns, scoring, catalog, hub, leads),
         catalog=catalog, images=images, traces=traces, scores=scores, folders=folders, now=_utc_now,
+        hub_token=os.environ.get("HF_TOKEN"),
     )  # fmt: skip
 
 

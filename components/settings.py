@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -20,25 +21,48 @@ class Settings(BaseSettings):
     pair: str = Field(default="embedded", description="Name of the pair to open: a file of profiles/pairs")
     host: str = Field(default="127.0.0.1", description="Address to listen on")
     port: int = Field(default=7860, ge=1, le=65535, description="Port to listen on")
+    recorded: bool = Field(
+        default=False, description="Replay recorded turns: no engine, and nothing can be asked or started"
+    )
     state_dir: Path = Field(
-        default_factory=lambda: default_state_dir(), description="Folder of database, pictures, logs, prepared models"
+        default_factory=lambda given: default_state_dir() / ("recorded" if given.get("recorded") else ""),
+        description="Folder of database, pictures, logs, prepared models",
     )
     public: bool = Field(
         default=False, description="A demo: visitors compare and look; what starts or writes needs sign-in"
     )
     users: str = Field(default="", description="Sign-in: name:password pairs, separated by commas; empty = no sign-in")
     allowed_hosts: str = Field(default="", description="Further host names the page is reached by, separated by commas")
-    database_url: str = Field(default="", description="SQLAlchemy URL; empty = SQLite in the state folder")
+    database_url: str = Field(
+        default="", description="postgresql://user:password@host/name for records; empty = SQLite in the state folder"
+    )
+    shared_dir: str = Field(
+        default="",
+        description="Pictures, token files, jobs; the same for all apps of one database; empty = state folder",
+    )
     start_engines: bool = Field(default=True, description="Start the base and the first candidate with the app")
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="Form of the app's log on standard error: text, or json (one object a line)"
+    )
     image_max_bytes: int = Field(default=20_000_000, ge=1000, description="Largest accepted picture file, bytes")
 
     @field_validator("state_dir")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
-        folder = value.expanduser().resolve()
-        if folder.exists() and not folder.is_dir():
-            raise ValueError(f"{folder} is a file; a folder is needed")
-        return folder
+        return _folder(value)
+
+    @field_validator("shared_dir")
+    @classmethod
+    def _absolute_or_empty(cls, value: str) -> str:
+        return str(_folder(Path(value))) if value else ""
+
+    @field_validator("database_url")
+    @classmethod
+    def _postgresql(cls, value: str) -> str:
+        # SQLite needs one app alone beside it, which only the state folder's lock can promise. No password is repeated.
+        if value and not value.startswith(("postgresql://", "postgresql+psycopg://")):
+            raise ValueError("accepted: postgresql://user:password@host/name; empty = SQLite in the state folder")
+        return value
 
     @field_validator("users")
     @classmethod
@@ -51,6 +75,16 @@ class Settings(BaseSettings):
         return value
 
     @property
+    def records_url(self) -> str:
+        """Where the records are."""
+        return self.database_url or f"sqlite:///{self.state_dir / 'diptych.db'}"
+
+    @property
+    def files_dir(self) -> Path:
+        """Folder of the files that records name."""
+        return Path(self.shared_dir) if self.shared_dir else self.state_dir
+
+    @property
     def profiles_dir(self) -> Path:
         """Folder of the YAML profiles."""
         return REPOSITORY / "profiles"
@@ -59,6 +93,11 @@ class Settings(BaseSettings):
     def assets_dir(self) -> Path:
         """Folder of the embedded models, style and scripts."""
         return REPOSITORY / "assets"
+
+    @property
+    def starts_engines(self) -> bool:
+        """Whether engines start with the app."""
+        return self.start_engines and not self.recorded
 
     @property
     def accounts(self) -> dict[str, str]:
@@ -79,6 +118,13 @@ class Settings(BaseSettings):
             f"Diptych will not listen on {self.host} without sign-in: anyone who reaches it could run jobs. "
             "Set DIPTYCH_USERS=name:password, or give --public for a demo with limits, or keep --host 127.0.0.1."
         )
+
+
+def _folder(path: Path) -> Path:
+    folder = path.expanduser().resolve()
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; a folder is needed")
+    return folder
 
 
 def default_state_dir() -> Path:

@@ -2,6 +2,8 @@
 
     python scripts/measure.py --pair smollm2-135m --candidate fp8-dynamic --text FILE [--convention llama.cpp-512]
     python scripts/measure.py --pair smollm2-135m --candidate-folder FOLDER --text FILE --chunks 20
+    python scripts/measure.py --text FILE --chunks 20 --write-kl-base base.kld
+    python scripts/measure.py --kl-base base.kld
 
 Runs the same driver as a job of the app, in a state folder of its own unless one is named; a second run after a kill
 goes on from what the first has finished. ``--json`` prints the records as they would be stored.
@@ -12,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import secrets
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from components.benchmark.job import RECORDS  # noqa: E402
+from components.benchmark.job import KL_BASE, RECORDS  # noqa: E402
 from components.benchmark.service import BenchmarkService, BenchmarkSettings  # noqa: E402
 from components.core.benchmarks import BenchmarkRecord, RecordBatch  # noqa: E402
 from components.core.errors import AppError  # noqa: E402
@@ -57,8 +60,10 @@ def run(options: argparse.Namespace) -> tuple[BenchmarkRecord, ...]:
     # Without a queue and a database: only the spec is made here.
     service = BenchmarkService(catalog, None, None, settings)  # type: ignore[arg-type]
     overrides = {
+        "kl_base_file": str(options.kl_base.resolve()) if options.kl_base else None,
+        "write_kl_base": options.write_kl_base is not None or None,
         "text_file": str(options.text.resolve()) if options.text else None, "convention": options.convention,
-        "chunks": options.chunks, "all_chunks": options.all_chunks,
+        "chunks": options.chunks, "all_chunks": options.all_chunks, "prompt_lengths": options.prompt_lengths,
     }  # fmt: skip
     given = {name: value for name, value in overrides.items() if value is not None}
     spec = service.prepare({"models": [candidate], "suite": options.suite, "overrides": given})
@@ -68,6 +73,8 @@ def run(options: argparse.Namespace) -> tuple[BenchmarkRecord, ...]:
     ended = folder.read_exit()
     if ended is None or ended.state != "SUCCEEDED":
         raise AppError((ended and ended.failure_reason) or "The driver ended without a word.", f"See {folder.path}.")
+    if options.write_kl_base is not None:
+        shutil.move(folder.result / KL_BASE, options.write_kl_base)
     return RecordBatch.model_validate_json((folder.result / RECORDS).read_bytes()).records
 
 
@@ -95,6 +102,16 @@ if __name__ == "__main__":
     parser.add_argument("--convention", default="llama.cpp-512")
     parser.add_argument("--chunks", type=int)
     parser.add_argument("--all-chunks", action="store_true")
+    parser.add_argument(
+        "--prompt-lengths", type=int, nargs="*", metavar="TOKENS", help="of generation KL; without a number none"
+    )
+    parser.add_argument(
+        "--kl-base", type=Path, metavar="FILE", help="score the candidate against llama.cpp's --kl-divergence-base file"
+    )
+    parser.add_argument(
+        "--write-kl-base", type=Path, metavar="FILE",
+        help="write such a file of the base, for llama-perplexity --kl-divergence; some 25 MB a chunk with 49,152 ids",
+    )  # fmt: skip
     parser.add_argument("--suite", default="quality", choices=("quality", "accuracy", "throughput", "all"))
     parser.add_argument("--state-dir", type=Path, default=Path.home() / ".cache" / "dt-measure")
     parser.add_argument("--json", action="store_true")

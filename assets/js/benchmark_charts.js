@@ -17,19 +17,41 @@
     return library;
   }
 
-  /** All charts that have data. `open(task)` shows the items behind a bar. */
+  /** All charts that have data, and what the others wait for. `open(task)` shows the items behind a bar. */
   d.benchmarkCharts = function (value, model, open) {
-    const curves = model ? model.curves : {};
-    const charts = [recovery(value.recovery || [], open), staticKl(value.static_kl || []), histogram(curves.kl_histogram), position(curves.kl_by_position),
-      classes(curves.kl_by_class), steps(curves.kl_by_step), survival(curves.survival), load(model ? model.load : []), history(value.history || [])].filter(Boolean);
+    const curves = model ? model.curves : {}, trade = value.trade_offs || {}, tokens = examplesOf(curves.kl_histogram);
+    const known = [
+      [recovery(value.recovery || [], open), "Recovery by task", "an accuracy suite"],
+      [pareto(trade.cost || []), "Quality against cost", "an accuracy suite, and a throughput suite on hardware with a price"],
+      [size(trade.size || []), "Size against quality", "a quality suite"],
+      [staticKl(value.static_kl || []), "KL from the base", "a quality suite"],
+      [histogram(curves.kl_histogram, tokens), "Tokens by KL", "a quality suite"], [position(curves.kl_by_position, tokens), "KL by position", "a quality suite"],
+      [classes(curves.kl_by_class, tokens), "KL by kind of token", "a quality suite"], [steps(curves.kl_by_step), "KL while generating", "a quality suite with prompt lengths"],
+      [survival(curves.survival), "Free answers that are still alike", "a quality suite with prompt lengths"], [load(model ? model.load : []), "Latency against request rate", "a throughput suite"],
+      [history(value.history || []), "Mean KL over runs", "a second run of a quality suite"]];
+    const charts = known.map(([chart]) => chart).filter(Boolean), waiting = known.filter(([chart]) => !chart);
     for (const chart of drawn) if (!chart.node.isConnected) drawn.delete(chart);
+    return el("div", {}, section(charts), waiting.length && value.recovery ? el("details", { class: "dt-more dt-waiting" }, el("summary", {}, `${waiting.length} charts wait for figures`),
+      el("ul", {}, waiting.map(([, title, needs]) => el("li", {}, el("b", {}, title), el("span", { class: "dt-soft" }, ` needs ${needs}.`))))) : null);
+  };
+  function section(charts) {
     return el("section", { class: "dt-charts" }, charts.map((chart) => {
       chart.node = el("div", { class: "dt-plot", role: "img", "aria-label": chart.title }, el("p", { class: "dt-soft" }, "Drawing…"));
       drawn.add(chart);
       new IntersectionObserver((seen, observer) => { if (seen.some((s) => s.isIntersecting)) { observer.disconnect(); show(chart); } }).observe(chart.node);
       return el("figure", { class: "dt-card dt-chart", "data-chart": chart.id }, el("figcaption", {}, el("b", {}, chart.title), chart.words ? el("span", { class: "dt-soft" }, chart.words) : null), chart.node);
     }));
-  };
+  }
+
+  /** task → tokens that were kept to be looked at. */
+  function examplesOf(found) { return new Map((found || []).map((one) => [one.task, one.examples || []])); }
+  function showTokens(task, title, found) {
+    d.openSheet(`${title}, ${task}`, el("p", { class: "dt-soft" }, "The largest KL first; a few tokens of each bar are kept. The token stands after the text that was scored before it."),
+      found.length ? el("table", { class: "dt-table dt-tokens" }, el("thead", {}, el("tr", {}, ["Text and token", "KL, nats", "Base", "Candidate", "Where"].map((h) => el("th", { scope: "col" }, h)))),
+        el("tbody", {}, found.map((t) => el("tr", {}, el("td", {}, el("span", { class: "dt-soft" }, t.before), el("mark", {}, t.token)), el("td", {}, t.kl_nats.toPrecision(3)),
+          el("td", {}, `${t.base_percent.toPrecision(3)} %`), el("td", {}, `${t.candidate_percent.toPrecision(3)} %`), el("td", { class: "dt-soft" }, `${t.group}, token ${t.position + 1}`)))))
+        : el("p", { class: "dt-soft" }, "No token was kept for this bar; an earlier version measured it."));
+  }
 
   async function show(chart) {
     try {
@@ -66,6 +88,31 @@
       }),
       layout: { xaxis: { ticksuffix: " %", rangemode: "tozero" }, yaxis: { autorange: "reversed" }, shapes: [{ type: "line", x0: 100, x1: 100, y0: 0, y1: 1, yref: "paper", line: { dash: "dot", width: 1, color: "#888" } }] }, click: (point) => open(point.customdata) };
   }
+  /* Up and to the right is better. The line joins what no other point of its use case and source beats in both. */
+  function pareto(points) {
+    if (!points.length) return null;
+    const groups = unique(points.map((p) => `${p.task} (${p.source})`));
+    const best = (own) => own.filter((p) => !own.some((o) => o !== p && o.queries_per_usd >= p.queries_per_usd && o.recovery_percent >= p.recovery_percent && (o.queries_per_usd > p.queries_per_usd || o.recovery_percent > p.recovery_percent)))
+      .sort((a, b) => a.queries_per_usd - b.queries_per_usd);
+    return { id: "pareto", title: "Quality against cost", words: "Mean recovery of a model's tasks against queries per dollar; lines join what nothing beats in both.", height: 360, legend: groups.length < 8,
+      data: (ink) => groups.flatMap((group, i) => {
+        const own = points.filter((p) => `${p.task} (${p.source})` === group), colour = own[0].source === "published" ? ink.soft : ink.row[i % ink.row.length], front = best(own);
+        return [{ type: "scatter", mode: "markers", name: short(group), x: own.map((p) => p.queries_per_usd), y: own.map((p) => p.recovery_percent), text: own.map((p) => `${p.model}<br>${p.task}<br>${p.tasks} task${p.tasks > 1 ? "s" : ""}, ${p.source}`.replace(/<(?!br>)/g, "‹")), hovertemplate: "%{text}<br>%{y:.2f} %, %{x:.0f} per dollar<extra></extra>", marker: { color: colour, size: 9, symbol: own[0].source === "published" ? "circle-open" : "circle" },
+          error_y: { type: "data", symmetric: false, array: own.map((p) => (p.high ?? p.recovery_percent) - p.recovery_percent), arrayminus: own.map((p) => p.recovery_percent - (p.low ?? p.recovery_percent)), thickness: 1 } },
+          ...(front.length > 1 ? [{ type: "scatter", mode: "lines", x: front.map((p) => p.queries_per_usd), y: front.map((p) => p.recovery_percent), line: { color: colour, width: 1, dash: "dot" }, hoverinfo: "skip", showlegend: false }] : [])];
+      }), layout: { xaxis: { type: "log", title: { text: "queries per dollar" } }, yaxis: { ticksuffix: " %" } } };
+  }
+  function size(points) {
+    if (!points.length) return null;
+    return { id: "size", title: "Size against quality", words: "Weights as served against mean KL; the dotted line is the base's size.", height: 340,
+      data: (ink) => unique(points.map((p) => p.task)).map((task, i) => {
+        const own = points.filter((p) => p.task === task);
+        return { type: "scatter", mode: "markers", name: short(task), x: own.map((p) => p.gb), y: own.map((p) => p.mean_kl_nats), text: own.map((p) => p.model.replace(/</g, "‹")), hovertemplate: "%{text}<br>%{x:.4g} GB, %{y:.3g} nats<extra></extra>", marker: { color: ink.row[i % ink.row.length], size: 9 },
+          error_y: { type: "data", symmetric: false, array: own.map((p) => (p.high ?? p.mean_kl_nats) - p.mean_kl_nats), arrayminus: own.map((p) => p.mean_kl_nats - (p.low ?? p.mean_kl_nats)), thickness: 1 } };
+      }),
+      layout: { xaxis: { title: { text: "GB" }, rangemode: "tozero" }, yaxis: { type: "log", title: { text: "nats" }, exponentformat: "power" },
+        shapes: unique(points.map((p) => p.base_gb).filter(Boolean)).map((gb) => ({ type: "line", x0: gb, x1: gb, y0: 0, y1: 1, yref: "paper", line: { dash: "dot", width: 1, color: "#888" } })) } };
+  }
   function staticKl(rows) {
     if (!rows.length) return null;
     const names = [["median", "median"], ["mean", "mean"], ["p95", "95 %"], ["p99", "99 %"]];
@@ -73,21 +120,24 @@
       data: (ink) => rows.map((row, i) => ({ type: "bar", name: short(`${row.model}, ${row.task}`), x: names.map((n) => n[1]), y: names.map((n) => row[n[0]] ?? null), marker: { color: row.source === "published" ? ink.soft : ink.row[i % ink.row.length], opacity: row.source === "published" ? .5 + .2 * (i % 2) : 1 } })),
       layout: { xaxis: { type: "category" }, yaxis: { type: "log", exponentformat: "power", title: { text: "nats" } } } };
   }
-  function histogram(found) {
+  function histogram(found, tokens) {
     if (!found) return null;
-    return { id: "kl-histogram", title: "Tokens by KL", words: "From this many nats to the next step; the first bar holds all that is smaller too.",
+    return { id: "kl-histogram", title: "Tokens by KL", words: "From this many nats to the next step; the first bar holds all that is smaller too. Click a bar for some of its tokens.",
+      click: (point) => showTokens(found[point.curveNumber].task, `Tokens from ${point.x} nats`, (tokens.get(found[point.curveNumber].task) || []).filter((t) => t.bin === point.pointNumber)),
       data: (ink) => found.map((one, i) => ({ type: "bar", name: short(one.task), x: one.curve.edges_nats.slice(0, -1).map((e) => (e >= 0.01 ? e.toPrecision(1) : e.toExponential(0))), y: one.curve.tokens, marker: { color: ink.row[i % ink.row.length] } })),
       layout: { xaxis: { type: "category", title: { text: "nats" } }, yaxis: { title: { text: "tokens" } } } };
   }
-  function position(found) {
+  function position(found, tokens) {
     if (!found) return null;
-    return { id: "kl-position", title: "KL by position", words: "Scored tokens from the first of each chunk or answer.",
+    return { id: "kl-position", title: "KL by position", words: "Scored tokens from the first of each chunk or answer. Click a point for some of its tokens.",
+      click: (point) => showTokens(found[point.curveNumber].task, `Tokens around place ${point.x}`, (tokens.get(found[point.curveNumber].task) || []).filter((t) => t.stretch === point.pointNumber)),
       data: (ink) => found.map((one, i) => ({ type: "scatter", mode: "lines+markers", name: short(one.task), x: one.curve.map((p) => (p.from + p.to) / 2), y: one.curve.map((p) => p.mean_kl_nats), line: { color: ink.row[i % ink.row.length] } })),
       layout: { xaxis: { title: { text: "token" } }, yaxis: { title: { text: "nats" }, rangemode: "tozero" } } };
   }
-  function classes(found) {
+  function classes(found, tokens) {
     if (!found) return null;
-    return { id: "kl-class", title: "KL by kind of token",
+    return { id: "kl-class", title: "KL by kind of token", words: "Click a bar for some of its tokens.",
+      click: (point) => showTokens(found[point.curveNumber].task, `Tokens of the kind “${point.x}”`, (tokens.get(found[point.curveNumber].task) || []).filter((t) => t.class === point.x)),
       data: (ink) => found.map((one, i) => ({ type: "bar", name: short(one.task), x: one.curve.map((p) => p.class), y: one.curve.map((p) => p.mean_kl_nats), text: one.curve.map((p) => `${p.tokens} tokens`), textposition: "none", marker: { color: ink.row[i % ink.row.length] } })),
       layout: { yaxis: { title: { text: "nats" } } } };
   }
@@ -102,8 +152,8 @@
   }
   function survival(found) {
     if (!found) return null;
-    return { id: "survival", title: "Free answers that are still alike", words: "Each model on its own path, greedy.",
-      data: (ink) => found.map((one, i) => ({ type: "scatter", mode: "lines", name: short(one.task.replace("generation, ", "")), x: one.curve.map((_, k) => k + 1), y: one.curve.map((v) => 100 * v), line: { shape: "hv", color: ink.row[i % ink.row.length] } })),
+    return { id: "survival", title: "Free answers that are still alike", words: "Each model on its own path: greedy, and drawn at temperature 1 with the same seed (dotted).",
+      data: (ink) => found.map((one) => ({ one, i: unique(found.map((f) => f.task)).indexOf(one.task) })).map(({ one, i }) => ({ type: "scatter", mode: "lines", name: `${short(one.task.replace("generation, ", ""))}, ${one.way}`, x: one.curve.map((_, k) => k + 1), y: one.curve.map((v) => 100 * v), line: { shape: "hv", dash: one.way === "greedy" ? "solid" : "dot", color: ink.row[i % ink.row.length] } })),
       layout: { xaxis: { title: { text: "step" } }, yaxis: { ticksuffix: " %", range: [0, 103] } } };
   }
   function load(points) {

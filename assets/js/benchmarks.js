@@ -27,6 +27,7 @@
       if (!models.some((m) => m.id === draft.model)) draft.model = models.some((m) => m.id === value.default) ? value.default : models[0]?.id || "";
       const open = element.querySelector(".dt-changes")?.open;
       if (!models.length) { fill(element, el("h2", {}, "New benchmark"), el("p", { class: "dt-soft" }, "There is no candidate whose engine runs here. Make one on the Quantize tab.")); return; }
+      if (d.recorded) { fill(element, el("p", { class: "dt-sentence dt-soft" }, "Nothing is measured here: these are the figures that were published, or measured before.")); return; }
       fill(element, el("h2", {}, "New benchmark"),
         labelled("Candidate", select("Candidate", models.map((m) => [m.id, m.label]), draft.model, (v) => { draft.model = v; keep(); })),
         labelled("Suite", select("Suite", (value.suites || []).map((s) => [s.id, s.label]), draft.suite, (v) => { draft.suite = v; keep(); })),
@@ -56,8 +57,13 @@
 
   window.diptych.benchmarkResults = function (element, props, trigger, watch, server) {
     const folds = new Map();
-    let value = {}, shown = "", chosen = "";
-    d.bind(props, watch, (next) => { value = next; draw(); });
+    let value = {}, shown = "", chosen = "", reviewing = "";
+    const saving = new Map();
+    d.bind(props, watch, (next) => {
+      value = next; draw();
+      if (next.written && saving.has(next.written.key)) { saving.get(next.written.key)(next.written); saving.delete(next.written.key); }
+      if (reviewing && next.reviewed?.key === reviewing) { reviewing = ""; d.showTab("Review"); d.toast("The batch is stored; its questions are asked in the background."); }
+    });
 
     function draw() {
       const key = JSON.stringify([value, chosen]);
@@ -68,8 +74,8 @@
       fill(element,
         models.length ? [el("div", { class: "dt-results-head" }, el("h2", {}, "Results"),
           models.length > 1 ? select("Measured candidate", models.map((m) => [m.id, m.label]), model.id, (v) => { chosen = v; draw(); }) : null,
-          el("span", { class: "dt-head-actions" }, el("button", { class: "dt-btn dt-small", type: "button", onclick: () => showCard(model, server) }, "Model card"))), result(model)]
-          : [el("h2", {}, "Results"), el("p", { class: "dt-soft" }, value.published ? "Nothing was measured yet. Choose a candidate and a suite, and start: every figure will stand here with its interval, beside those of the published cards." : "Reading the records…")],
+          el("span", { class: "dt-head-actions" }, el("button", { class: "dt-btn dt-small", type: "button", onclick: () => showCard(model, server, value.may_control ? (parts, version) => new Promise((resolve) => { const key = d.randomKey(); saving.set(key, resolve); trigger("write", { key, model: model.id, parts, version }); }) : null) }, "Model card"))), result(model)]
+          : [el("h2", {}, "Results"), el("p", { class: "dt-soft" }, d.recorded ? "Nothing was measured here yet; below are the published figures." : value.published ? "Nothing was measured yet. Choose a candidate and a suite, and start: every figure will stand here with its interval, beside those of the published cards." : "Reading the records…")],
         d.benchmarkCharts ? d.benchmarkCharts(value, model, (task) => showFlipped(model, task)) : null,
         published(value.published || []));
     }
@@ -114,11 +120,39 @@
       if (!found) return;
       const kind = task.includes(": ") ? task.split(": ")[1] : "";
       const items = found.items.filter((item) => !kind || item.kind === kind);
-      d.openSheet(`Items that flipped: ${task}`, items.length ? items.map((item) => el("article", { class: "dt-flip" },
-        (item.images || []).map((name) => el("img", { src: `look/benchmark/${encodeURIComponent(found.task)}/${encodeURIComponent(name)}`, alt: "", loading: "lazy", onerror: (event) => event.target.remove() })),
+      if (!items.length) { d.openSheet(`Items that flipped: ${task}`, el("p", { class: "dt-soft" }, "None of this kind flipped.")); return; }
+      const review = el("button", { class: "dt-btn dt-small", type: "button", title: "All items of this list become a batch of the Review tab", onclick: () => {
+        reviewing = d.randomKey(); review.disabled = true;
+        trigger("review", { key: reviewing, model: model.id, task: found.task });
+        sheet.close();
+      } }, "Review these blind");
+      const sheet = d.openSheet(`Items that flipped: ${task}`, el("div", { class: "dt-form-actions" }, review), items.map((item) => flip(model, found.task, item, () => sheet.close())));
+    }
+    /** One item; its pictures are fetched when it is seen. */
+    function flip(model, task, item, close) {
+      const pictures = el("div", { class: "dt-flip-pictures" }), trouble = el("p", { class: "dt-fault", role: "alert", hidden: true });
+      let asked = null;
+      const question = () => { asked = asked || server.question({ model: model.id, task, item: item.id }); return asked; };
+      const compare = el("button", { class: "dt-btn dt-small", type: "button", onclick: async () => {
+        compare.disabled = true;
+        let given;
+        try { given = await question(); } catch { given = { refused: "The question could not be fetched; try again." }; asked = null; }
+        compare.disabled = false;
+        if (given.refused) { trouble.hidden = false; trouble.textContent = given.refused; return; }
+        close();
+        d.askInCompare(given);
+        if (given.other_messages) d.toast(`Only the last of its ${given.other_messages + 1} messages is asked.`);
+      } }, "Compare");
+      const node = el("article", { class: "dt-flip" }, (item.images || []).length ? pictures : null,
         el("div", {}, el("p", {}, el("span", { class: `dt-chip ${item.lost ? "dt-bad" : "dt-ok"}` }, item.lost ? "lost" : "won"), " ", el("b", {}, item.question), " ", el("span", { class: "dt-soft" }, `${item.kind} · ${item.id}`)),
-          el("p", {}, el("span", { class: "dt-soft" }, "expected "), item.expected), el("p", {}, el("span", { class: "dt-soft" }, "base "), item.base), el("p", {}, el("span", { class: "dt-soft" }, "candidate "), item.candidate))))
-        : el("p", { class: "dt-soft" }, "None of this kind flipped."));
+          el("p", {}, el("span", { class: "dt-soft" }, "expected "), item.expected), el("p", {}, el("span", { class: "dt-soft" }, "base "), item.base), el("p", {}, el("span", { class: "dt-soft" }, "candidate "), item.candidate),
+          el("p", {}, compare), trouble));
+      if ((item.images || []).length) new IntersectionObserver((seen, observer) => {
+        if (!seen.some((one) => one.isIntersecting)) return;
+        observer.disconnect();
+        question().then((given) => fill(pictures, (given.images || []).map((image) => el("img", { src: image.url, alt: "" }))), () => { asked = null; });
+      }).observe(node);
+      return node;
     }
     function fold(key, title, atFirst, content) {
       const node = el("details", { class: "dt-more", open: folds.has(key) ? folds.get(key) : atFirst }, el("summary", {}, title), content);
@@ -127,19 +161,40 @@
     }
   };
 
-  async function showCard(model, server) {
+  const PARTS = [["summary", "Summary", "Instead of the profile's description"], ["intended_use", "Intended use and limitations", ""], ["calibration", "About the calibration data", ""], ["notes", "Further notes", ""], ["acknowledgments", "Acknowledgments", ""]];
+  /** `save(parts, version)` → a promise of {refused} or {}; null for visitors. */
+  async function showCard(model, server, save) {
     const text = el("pre", { class: "dt-log dt-card-text", tabindex: "0" }, "Writing the card…");
-    const view = el("div", { class: "dt-card-view" }), missing = el("div", {}), actions = el("div", { class: "dt-form-actions" });
-    d.openSheet(`Model card of ${model.label}`, actions, missing, view, el("details", { class: "dt-more" }, el("summary", {}, "As Markdown"), text));
-    try {
-      const card = await server.card({ model: model.id });
-      if (card.refused) { text.textContent = card.refused; return; }
-      text.textContent = card.markdown;
-      fill(view, d.renderMarkdown(card.markdown.replace(/^---[\s\S]*?\n---\n/, "")));
-      fill(missing, el("p", { class: "dt-soft" }, card.missing.length ? `Listed as missing: ${card.missing.join("; ")}.` : "Nothing is missing."));
-      fill(actions, el("button", { class: "dt-btn dt-small", type: "button", onclick: () => d.copyText(card.markdown) }, "Copy"),
-        el("a", { class: "dt-btn dt-small", download: "README.md", href: URL.createObjectURL(new Blob([card.markdown], { type: "text/markdown" })) }, "Download"));
-    } catch { text.textContent = "The card could not be written; try again."; }
+    const view = el("div", { class: "dt-card-view" }), missing = el("div", {}), actions = el("div", { class: "dt-form-actions" }), own = el("div", {});
+    d.openSheet(`Model card of ${model.label}`, actions, missing, own, view, el("details", { class: "dt-more" }, el("summary", {}, "As Markdown"), text));
+    await load();
+    async function load() {
+      try {
+        const card = await server.card({ model: model.id });
+        if (card.refused) { text.textContent = card.refused; return; }
+        text.textContent = card.markdown;
+        fill(view, d.renderMarkdown(card.markdown.replace(/^---[\s\S]*?\n---\n/, "")));
+        fill(missing, el("p", { class: "dt-soft" }, card.missing.length ? `Listed as missing: ${card.missing.join("; ")}.` : "Nothing is missing."));
+        fill(actions, el("button", { class: "dt-btn dt-small", type: "button", onclick: () => d.copyText(card.markdown) }, "Copy"),
+          el("a", { class: "dt-btn dt-small", download: "README.md", href: URL.createObjectURL(new Blob([card.markdown], { type: "text/markdown" })) }, "Download"),
+          save ? el("button", { class: "dt-btn dt-small", type: "button", onclick: () => edit(card.prose) }, "Edit the text") : null);
+      } catch { text.textContent = "The card could not be written; try again."; }
+    }
+    function edit(prose) {
+      const areas = PARTS.map(([name, label, help]) => [name, el("textarea", { rows: 3, maxlength: 8000, "aria-label": label, placeholder: help }, prose.parts[name] || "")]);
+      const trouble = el("p", { class: "dt-fault", role: "alert", hidden: true });
+      const store = el("button", { class: "dt-btn dt-primary", type: "button", onclick: async () => {
+        store.disabled = true;
+        const told = await save(Object.fromEntries(areas.map(([name, area]) => [name, area.value])), prose.version);
+        store.disabled = false;
+        if (told.refused) { trouble.hidden = false; trouble.textContent = told.refused; return; }
+        fill(own); await load(); d.toast("Saved");
+      } }, "Save");
+      fill(own, el("div", { class: "dt-prose" }, el("p", { class: "dt-soft" }, `Markdown without headings and HTML. Figures come from records alone; earlier versions are kept${prose.version ? ` (this is version ${prose.version})` : ""}.`),
+        PARTS.map(([, label], i) => el("label", { class: "dt-field dt-wide" }, el("span", {}, label), areas[i][1])), trouble,
+        el("div", { class: "dt-form-actions" }, store, el("button", { class: "dt-btn", type: "button", onclick: () => fill(own) }, "Discard"))));
+      areas[0][1].focus();
+    }
   }
 
   function labelled(label, control, help, wide) { return el("label", { class: `dt-field ${wide ? "dt-wide" : ""}` }, el("span", {}, label), control, help ? el("small", { class: "dt-soft" }, help) : null); }

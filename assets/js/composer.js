@@ -6,6 +6,7 @@
   const { el, fill, setText } = d;
 
   window.diptych.composer = function (element, props, trigger, watch, server, upload) {
+    if (d.recorded) { d.sentence(element, { get value() { return { text: (props.value || {}).recorded }; } }, trigger, watch); return; }
     let settings = {};
     const area = el("textarea", { rows: 1, class: "dt-prompt", "aria-label": "Prompt for all columns", placeholder: "Ask all columns about the picture…" });
     const input = el("input", { type: "file", accept: "image/png,image/jpeg,image/webp", multiple: true, hidden: true, "aria-label": "Add pictures" });
@@ -106,6 +107,17 @@
     d.openEngine = (engine) => {
       trigger("open_engine", { engine });
       d.showTab("Compare");
+    };
+
+    /* A question from another tab in a new conversation: it stands in the box, and the person sends it. */
+    d.askInCompare = ({ prompt, images, engine }) => {
+      if (d.turnsOfPage().length) { trigger("clear", {}); d.state.selected = {}; d.showTurnInAddress(null); }
+      fill(trouble);
+      d.state.editing = null;
+      area.value = prompt;
+      d.state.attached = images.map((image) => ({ ...image, key: d.randomKey(), busy: false }));
+      d.openEngine(engine);
+      grow(); area.focus(); d.changed();
     };
 
     function grow() { area.style.height = "auto"; area.style.height = Math.min(area.scrollHeight, 200) + "px"; remember(); }

@@ -31,7 +31,7 @@ class Convention:
         first_target: index in the chunk of the first token that is scored.
         replaces_first: the model's BOS is written over each chunk's first token, where the model has one.
         adds_bos: the text begins with one BOS, where the model has one.
-        joined: the text is the dataset's rows joined with a blank line, not the raw file.
+        joined: the text is the dataset's rows, which are the file's lines, joined with a blank line.
     """
 
     id: ConventionId
@@ -87,8 +87,8 @@ def find_convention(name: str) -> Convention:
     return CONVENTIONS[name]
 
 
-def cut(tokens: Sequence[int], convention: Convention, bos: int | None) -> list[Chunk]:
-    """Chunks of a text's tokens (without BOS).
+def windows(tokens: Sequence[int], convention: Convention, bos: int | None) -> list[list[int]]:
+    """The text's tokens (without BOS) window by window, as they stand in it.
 
     Raises:
         InputError: the text is shorter than two chunks.
@@ -100,11 +100,19 @@ def cut(tokens: Sequence[int], convention: Convention, bos: int | None) -> list[
             f"The text has {len(ids)} tokens; two chunks of {convention.window} are needed.",
             "Name a longer text.", field="overrides.text_file",
         )  # fmt: skip
-    return [_chunk(index, ids, convention, bos) for index in range(count)]
+    return [ids[index * convention.window : (index + 1) * convention.window] for index in range(count)]
 
 
-def _chunk(index: int, ids: list[int], convention: Convention, bos: int | None) -> Chunk:
-    window = ids[index * convention.window : (index + 1) * convention.window]
+def cut(tokens: Sequence[int], convention: Convention, bos: int | None) -> list[Chunk]:
+    """Chunks of a text's tokens (without BOS).
+
+    Raises:
+        InputError: the text is shorter than two chunks.
+    """
+    return [_chunk(index, window, convention, bos) for index, window in enumerate(windows(tokens, convention, bos))]
+
+
+def _chunk(index: int, window: list[int], convention: Convention, bos: int | None) -> Chunk:
     if convention.replaces_first and bos is not None:
         window[0] = bos
     first = convention.first_target

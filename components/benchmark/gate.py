@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from components.benchmark.verdict import Verdict, judge, load_verdict_profile
 from components.core.benchmarks import BenchmarkRecord
 from components.core.errors import AppError, InputError
-from components.settings import REPOSITORY, default_state_dir
+from components.settings import REPOSITORY, Settings, default_state_dir
 from components.storage.benchmarks import BenchmarkRepository
 from components.storage.database import Database, sqlite_url
 from components.storage.state_lock import StateLock
@@ -54,20 +54,26 @@ def report(model: str, verdict: Verdict) -> str:
 
 
 def _from_state(state_dir: Path | None) -> list[BenchmarkRecord]:
+    if state_dir is None and (url := Settings().database_url):
+        return _measured(url)
     folder = state_dir or default_state_dir()
     if not (folder / "diptych.db").is_file():
         raise InputError(f"{folder} holds no records.", "Name the app's --state-dir, or --records.", field="state-dir")
     lock = StateLock(folder)
     lock.acquire()
     try:
-        database = Database(sqlite_url(folder / "diptych.db"))
-        database.open()
-        try:
-            return BenchmarkRepository(database).find(source="measured")
-        finally:
-            database.close()
+        return _measured(sqlite_url(folder / "diptych.db"))
     finally:
         lock.release()
+
+
+def _measured(url: str) -> list[BenchmarkRecord]:
+    database = Database(url)
+    database.open()
+    try:
+        return BenchmarkRepository(database).find(source="measured")
+    finally:
+        database.close()
 
 
 def _from_file(file: Path) -> list[BenchmarkRecord]:

@@ -19,6 +19,7 @@ from pydantic import JsonValue
 
 from components.benchmark.accuracy import ComparedItems, Judged, add_accuracy, ask_all
 from components.benchmark.environment import environment
+from components.benchmark.flipped import folder_of, keep_flipped
 from components.benchmark.load import LoadMaker
 from components.benchmark.quality import QualityRun
 from components.benchmark.quality_records import add_generation, add_quality
@@ -29,6 +30,7 @@ from components.benchmark.store import PieceStore
 from components.benchmark.tasks import until_cancelled
 from components.benchmark.throughput import add_cost, add_throughput, measure_throughput
 from components.benchmark.tokens import TextTokenizer, load_tokenizer
+from components.benchmark.weights import weights_bytes
 from components.core.benchmarks import RecordBatch
 from components.engines.exact_scoring import ExactScorer
 from components.engines.serving import Served, ServingPlace, serve_model
@@ -36,7 +38,7 @@ from components.jobs.driver import run_driver
 from components.jobs.records import JobEvent, JobFolder
 from components.profiles.schema import ModelProfile
 
-RECORDS = "records.json"
+RECORDS, KL_BASE = "records.json", "base.kld"
 _WORDS_FOR_LOAD = 400_000  # characters
 _PAUSE_S = 0.3  # between two events: a page asks every second or so
 
@@ -98,6 +100,14 @@ class Driver:
                     await self._compare(_Pair(base, candidate, model, tokenizer))
 
     async def _compare(self, now: _Pair) -> None:
+        pair = self._spec.pair
+        for model, served in ((pair.base, now.base), (now.model, now.candidate)):
+            size = await asyncio.to_thread(weights_bytes, served.folder)
+            base = None if model is pair.base else pair.engine_id(pair.base)
+            self._recorder.add(
+                "cost", pair.engine_id(model), "weights", "weights_gb", size / 1e9, base=base, scheme=model.scheme,
+                note="Of the .safetensors files that are served; 1 GB = 10⁹ bytes.",
+            )  # fmt: skip
         for suite in self._spec.runs:
             if suite == "quality":
                 await self._quality(now)
@@ -109,12 +119,21 @@ class Driver:
     async def _quality(self, now: _Pair) -> None:
         settings, pair = self._spec.quality, self._spec.pair
         model, base, scheme = pair.engine_id(now.model), pair.engine_id(pair.base), now.model.scheme
+        scorer = ExactScorer(self._folder.partial / "exchange", quick=True)
         run = QualityRun(
-            now.base, now.candidate, ExactScorer(self._folder.partial / "exchange"), now.tokenizer, settings,
+            now.base, now.candidate, scorer, now.tokenizer, settings,
             PieceStore(self._work / now.model.id), self._work, self._tell,
         )  # fmt: skip
         for text in settings.texts:
             found = await run.text(text)
+            await asyncio.to_thread(
+                add_quality, self._recorder, found, model, base, scheme, settings.draws, now.tokenizer.piece
+            )
+        if settings.write_kl_base:
+            for text in settings.texts:
+                await run.write_file(text, self._folder.partial / KL_BASE)
+        if settings.kl_base_file is not None:
+            found = await run.against_file(Path(settings.kl_base_file))
             await asyncio.to_thread(
                 add_quality, self._recorder, found, model, base, scheme, settings.draws, now.tokenizer.piece
             )
@@ -138,6 +157,8 @@ class Driver:
             self._base_answers = await self._ask(now.base, items, file, "base")
         answers = await self._ask(now.candidate, items, file, now.model.id)
         found = ComparedItems.of(items, self._base_answers, answers)
+        kept = folder_of(self._folder.partial, now.model.id)
+        await asyncio.to_thread(keep_flipped, kept, found, file.parent)
         metric = settings.metric or ", ".join(sorted({item.metric for item in items}))
         add_accuracy(
             self._recorder, found, len(items), settings.name, metric, pair.engine_id(now.model),

@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import Field, ValidationError
 
 from components.benchmark.corpora import CONVENTIONS, find_convention, read_text
+from components.benchmark.kl_base_file import read_kl_base
 from components.benchmark.metrics import METRICS
 from components.benchmark.rows import read_items
 from components.benchmark.spec import (
@@ -42,6 +43,10 @@ class Overrides(Record):
     text: str = Field(default="auto", description="bundled, wikitext-2 (from the hub), or auto = bundled")
     text_file: str | None = Field(default=None, max_length=1000, description="A text of one's own instead")
     convention: str = Field(default="llama.cpp-512", description="How the text is cut")
+    kl_base_file: str | None = Field(
+        default=None, max_length=1000, description="Score the candidate against llama.cpp's --kl-divergence-base file"
+    )
+    write_kl_base: bool = Field(default=False, description="Write such a file of the base, of the text's chunks")
     chunks: int | None = Field(default=None, ge=2, le=100_000, description="Of the text; None = the default")
     all_chunks: bool = Field(default=False, description="The whole text")
     items_file: str | None = Field(default=None, max_length=1000, description="rows.jsonl of one's own")
@@ -145,6 +150,13 @@ def _quality(given: Overrides, sets: Path, *, own: bool, device: str, window: in
     text = _text(given, sets, own)
     if text.file is not None:
         read_text(Path(text.file), text.name)
+    if given.write_kl_base and convention.id != "llama.cpp-512":
+        raise InputError(
+            "llama.cpp's file holds chunks as llama.cpp cuts them.", "Accepted: convention llama.cpp-512.",
+            field="overrides.write_kl_base",
+        )  # fmt: skip
+    if given.kl_base_file is not None:
+        return _against_file(given, device, window)
     questions = sets / "embedded-questions" / "rows.jsonl"
     lengths = given.prompt_lengths if given.prompt_lengths is not None else (128, 512, 1024)
     steps = given.steps or (128 if device == "cuda" else 64)
@@ -157,7 +169,26 @@ def _quality(given: Overrides, sets: Path, *, own: bool, device: str, window: in
         prompt_lengths=tuple(length for length in lengths if length + steps <= window),
         prompts=given.prompts or (32 if device == "cuda" else 4),
         steps=steps,
+        write_kl_base=given.write_kl_base,
     )
+
+
+def _against_file(given: Overrides, device: str, window: int) -> QualitySettings:
+    """The candidate against a file in place of texts and questions."""
+    path = Path(given.kl_base_file or "")
+    if not path.is_absolute():
+        raise InputError("The path is not absolute.", "Accepted: /folder/base.kld.", field="overrides.kl_base_file")
+    if given.write_kl_base:
+        raise InputError("A file is read or written, not both.", "Leave one out.", field="overrides.write_kl_base")
+    found = read_kl_base(path)
+    if found.window > window:
+        raise InputError(
+            f"{path.name} has chunks of {found.window} tokens; this pair is served with {window}.",
+            "Write it with a smaller --ctx-size, or raise max_model_len in the pair's profile.",
+            field="overrides.kl_base_file",
+        )  # fmt: skip
+    chunks = None if given.all_chunks else given.chunks or (64 if device == "cuda" else 16)
+    return QualitySettings(kl_base_file=str(path), chunks=chunks, draws=given.draws, prompt_lengths=())
 
 
 def _text(given: Overrides, sets: Path, own: bool) -> TextCorpus:

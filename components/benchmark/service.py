@@ -11,6 +11,7 @@ from typing import Any, Literal
 import orjson
 from pydantic import JsonValue
 
+from components.benchmark.flipped import FlippedItems, FlippedQuestion
 from components.benchmark.intake import KIND
 from components.benchmark.overrides import check_overrides, settings_of
 from components.benchmark.spec import SUITE_CHOICES, BenchmarkSpec, SuiteChoice
@@ -38,6 +39,7 @@ class BenchmarkSettings:
     default_pair: str
     device: Literal["cpu", "cuda"]
     gpu_memory_bytes: int = 0  # of one GPU
+    jobs_dir: Path | None = None  # None = in the state folder
 
 
 class BenchmarkService:
@@ -47,6 +49,7 @@ class BenchmarkService:
         self, catalog: Catalog, queue: JobQueue, records: BenchmarkRepository, settings: BenchmarkSettings
     ) -> None:
         self._catalog, self._queue, self._records, self._settings = catalog, queue, records, settings
+        self._flipped = FlippedItems(settings.jobs_dir or settings.state_dir / "jobs")
 
     def submit(self, spec: Mapping[str, Any]) -> str:
         """Queue the job; equal work that waits or runs is not queued twice. Its id.
@@ -114,6 +117,22 @@ class BenchmarkService:
             if wanted.get(name) is not None and not isinstance(wanted[name], str):
                 raise InputError(f"{name} is text.", "Accepted: pair/model, or a card's repository.", field=name)
         return self._records.find(**{name: wanted[name] for name in wanted if wanted[name] is not None})
+
+    def flipped_folder(self, model: str, task: str) -> Path:
+        """Rows and pictures of the items that flipped in the newest run.
+
+        Raises:
+            RecordNotFoundError: there are none.
+        """
+        return self._flipped.folder(self.results({"source": "measured", "model": model}), model, task)
+
+    def flipped_question(self, model: str, task: str, item_id: str) -> FlippedQuestion:
+        """One of them, to be asked again.
+
+        Raises:
+            RecordNotFoundError, InputError: there is none.
+        """
+        return self._flipped.question(self.results({"source": "measured", "model": model}), model, task, item_id)
 
     def choices(self) -> list[CatalogEntry]:
         """Candidates that can be measured here: those of our own engines."""

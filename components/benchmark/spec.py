@@ -34,6 +34,8 @@ class QualitySettings(Record):
 
     texts: tuple[TextCorpus, ...] = ()
     questions: tuple[QuestionCorpus, ...] = ()
+    kl_base_file: str | None = Field(default=None, description="A base's log-probabilities as llama.cpp writes them")
+    write_kl_base: bool = Field(default=False, description="Such a file of our base for each text")
     chunks: int | None = Field(default=24, ge=2, description="Of each text, from its beginning; None = all")
     items: int | None = Field(default=60, ge=2, description="Of each set of questions; None = all")
     floor_chunks: int = Field(default=3, ge=1, description="On which the base is compared with itself")

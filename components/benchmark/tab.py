@@ -12,6 +12,7 @@ import gradio as gr
 from components.benchmark.intake import KIND
 from components.benchmark.service import BenchmarkService
 from components.benchmark.tab_api import CardOf, add_benchmark_api
+from components.benchmark.tab_items import Doors, Items
 from components.benchmark.verdict import Limit
 from components.benchmark.view_model import form_view, results_view
 from components.core.errors import AppError, InputError
@@ -30,7 +31,7 @@ BoardOf = Callable[[Sequence[JobView], datetime, bool], dict[str, Any]]
 
 def create_benchmark_tab(
     *, benchmarks: BenchmarkService, jobs: JobService, catalog: Catalog, hub: EngineHub, card_of: CardOf,
-    board_of: BoardOf, limits: tuple[Limit, ...], default: str, access: Access,
+    board_of: BoardOf, limits: tuple[Limit, ...], default: str, access: Access, doors: Doors,
 ) -> Refresh:  # fmt: skip
     """Build the tab inside the current Blocks context.
 
@@ -38,8 +39,9 @@ def create_benchmark_tab(
         card_of: candidate → ``{markdown, missing}``.
         board_of: (job views, now, may control) → the value of the view ``jobs``.
         default: the candidate chosen first.
+        doors: into Compare and Review.
     """
-
+    items = Items(benchmarks, doors)
     hands = _Handlers(benchmarks, jobs, catalog, hub, board_of, limits, default, access)
 
     def card(data: Any) -> dict[str, Any]:
@@ -49,22 +51,31 @@ def create_benchmark_tab(
         except AppError as exc:
             return {"refused": str(exc)}
 
+    def question(data: Any) -> dict[str, Any]:
+        """An item that flipped, for Compare."""
+        return items.question(data)
+
     with gr.Row(elem_id="dt-benchmarks", equal_height=False):
         with gr.Column(elem_id="dt-benchmarks-new", scale=0, min_width=300):
             wizard = view("benchmarkForm", hands.form(None), events=["start"], elem_id="dt-benchmarks-form")
             listed = view("jobs", {"jobs": [], "may_control": False, "empty": ""},
                           events=["act", "poll"], elem_id="dt-benchmarks-jobs")  # fmt: skip
         with gr.Column(elem_id="dt-benchmarks-results", scale=1, min_width=300):
-            shown = view("benchmarkResults", {}, events=["look"], server_functions=[card], elem_id="dt-results")
+            shown = view(
+                "benchmarkResults", {}, events=["look", "review", "write"], server_functions=[card, question],
+                elem_id="dt-results",
+            )  # fmt: skip
     wizard.start(hands.start, None, [wizard, listed], **_PLAIN)
     listed.act(hands.act, None, listed, **_PLAIN)
     listed.poll(hands.poll, None, listed, **_PLAIN)
     shown.look(hands.show, None, shown, **_PLAIN)
+    shown.review(hands.with_results("reviewed", items.review), None, shown, **_PLAIN)
+    shown.write(hands.with_results("written", items.write), None, shown, **_PLAIN)
     gr.on(None, hands.form, None, wizard, **_QUIET)
     gr.on(None, hands.poll, None, listed, **_QUIET)
     gr.on(None, hands.show, None, shown, **_QUIET)
     add_benchmark_api(benchmarks, card_of, access)
-    return Refresh((), (listed, shown), lambda request, _: [hands.board(request), hands.results()])
+    return Refresh((), (listed, shown), lambda request, _: [hands.board(request), hands.results(request)])
 
 
 class _Handlers:
@@ -87,11 +98,12 @@ class _Handlers:
         views = [found for found in self._jobs.views() if found.job.kind == KIND]
         return self._board_of(views, datetime.now(UTC), self._access.may_control(request))
 
-    def results(self) -> dict[str, Any]:
+    def results(self, request: gr.Request) -> dict[str, Any]:
         """All figures."""
         measured, published = (self._benchmarks.results({"source": name}) for name in ("measured", "published"))
         labels = {entry.engine_id: entry.model.label for entry in self._catalog.entries()}
-        return results_view(measured, published, self._limits, labels)
+        shown = results_view(measured, published, self._limits, labels)
+        return {**shown, "may_control": self._access.may_control(request)}
 
     async def start(self, event: gr.EventData, request: gr.Request) -> tuple[dict[str, Any], dict[str, Any]]:
         """Queue a job."""
@@ -122,9 +134,18 @@ class _Handlers:
         """The list without holding the loop."""
         return await asyncio.to_thread(self.board, request)
 
+    def with_results(self, name: str, act: Callable[..., Any]) -> Callable[..., Any]:
+        """What an action tells, under its name, and all figures."""
+
+        async def run(event: gr.EventData, request: gr.Request) -> dict[str, Any]:
+            told = await act(event, request)
+            return {**await self.show(request), name: told}
+
+        return run
+
     async def show(self, request: gr.Request) -> dict[str, Any]:
         """Results without holding the loop."""
-        return await asyncio.to_thread(self.results)
+        return await asyncio.to_thread(self.results, request)
 
 
 def spec_of(data: dict[str, Any]) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +26,7 @@ COLUMNS = (
     "target_id",
 )
 _AT = {name: index for index, name in enumerate(COLUMNS)}
+_EXAMPLES, _CONTEXT_TOKENS, _STRETCHES = 4, 12, 16
 _HISTOGRAM_EDGES = tuple(10.0 ** (half / 2) for half in range(-14, 3))
 
 
@@ -46,6 +48,13 @@ def to_table(result: ExactResult, target_ids: Sequence[int]) -> Floats:
     parts = [result.statistics[name] for name in _FROM_ENGINE]
     confidence = np.exp(log_p[:, 0])
     return np.stack([*parts, same, confidence, truncated, bound, np.asarray(target_ids)], axis=1).astype(np.float64)
+
+
+def rows_to_table(statistics: dict[str, Floats], target_ids: Sequence[int]) -> Floats:
+    """The scored tokens against a base's file (n, len(COLUMNS)); what such a file can't tell is NaN."""
+    unknown = np.full(len(target_ids), np.nan)
+    known = {**statistics, "target_id": np.asarray(target_ids)}
+    return np.stack([known.get(name, unknown) for name in COLUMNS], axis=1).astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -108,6 +117,42 @@ def kl_histogram(table: Floats) -> dict[str, list[float]]:
     return {"edges_nats": list(_HISTOGRAM_EDGES), "tokens": [float(count) for count in counts]}
 
 
+def examples(groups: Sequence[Floats], classes: Sequence[str], piece: Callable[[int], str]) -> list[dict[str, Any]]:
+    """Tokens to look at behind each bar: of every step of the histogram, class and stretch those of the largest KL.
+
+    Args:
+        classes: of all tokens, in the order of the groups.
+        piece: text of one token id.
+    """
+    place = np.concatenate([np.arange(len(group)) for group in groups])
+    index = np.concatenate([np.full(len(group), number) for number, group in enumerate(groups)])
+    table = np.concatenate(list(groups))
+    kl = column(table, "kl_base_to_candidate_nats")
+    edges = np.array(_HISTOGRAM_EDGES)
+    bins = np.clip(np.searchsorted(edges, kl, side="right") - 1, 0, len(edges) - 2)
+    stretch = place // _stretch(groups)
+    order, chosen = np.argsort(-kl, kind="stable"), dict[int, None]()
+    for keys in (bins, np.asarray(classes), stretch):
+        for key in dict.fromkeys(keys.tolist()):
+            chosen |= dict.fromkeys(order[keys[order] == key][:_EXAMPLES].tolist())
+    found = []
+    for row in sorted(chosen, key=lambda row: -kl[row]):
+        group, at = groups[index[row]], int(place[row])
+        before = column(group, "target_id")[max(0, at - _CONTEXT_TOKENS) : at]
+        found.append({
+            "token": piece(int(table[row, _AT["target_id"]])), "before": "".join(piece(int(one)) for one in before),
+            "kl_nats": float(kl[row]), "bin": int(bins[row]), "class": classes[row], "stretch": int(stretch[row]),
+            "group": int(index[row]) + 1, "position": at,
+            "base_percent": 100 * float(np.exp(table[row, _AT["base_target_logprob"]])),
+            "candidate_percent": 100 * float(np.exp(table[row, _AT["candidate_target_logprob"]])),
+        })  # fmt: skip
+    return found
+
+
+def _stretch(groups: Sequence[Floats]) -> int:
+    return max(1, -(-max(len(group) for group in groups) // _STRETCHES))
+
+
 def kl_by_confidence(table: Floats) -> list[dict[str, float | int | None]]:
     """Mean KL by the probability of the base's likeliest token."""
     buckets = by_buckets(column(table, "base_confidence"), column(table, "kl_base_to_candidate_nats"), CONFIDENCE_EDGES)
@@ -124,10 +169,9 @@ def kl_by_class(table: Floats, classes: Sequence[str]) -> list[dict[str, float |
     return sorted(found, key=lambda row: -int(row["tokens"]))
 
 
-def kl_by_position(groups: Sequence[Floats], parts: int = 16) -> list[dict[str, float | int]]:
-    """Mean KL by place in the chunk, in ``parts`` equal stretches of the longest group."""
-    longest = max(len(group) for group in groups)
-    width = max(1, -(-longest // parts))
+def kl_by_position(groups: Sequence[Floats]) -> list[dict[str, float | int]]:
+    """Mean KL by place in the chunk, in 16 equal stretches of the longest group."""
+    longest, width = max(len(group) for group in groups), _stretch(groups)
     found: list[dict[str, float | int]] = []
     for start in range(0, longest, width):
         values = [column(group[start : start + width], "kl_base_to_candidate_nats") for group in groups]

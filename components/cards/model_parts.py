@@ -8,9 +8,10 @@ from typing import Any
 import orjson
 import yaml
 
-from components.cards.facts import CardFacts
-from components.cards.markdown import code, fence, table, text
+from components.cards.facts import PROSE_PARTS, CardFacts
+from components.cards.markdown import code, prose, table, text
 from components.cards.writer import CardWriter
+from components.core.markdown import fenced
 
 _SHAPE = (
     ("LM layers", ("num_hidden_layers", "n_layers")),
@@ -22,6 +23,7 @@ _SHAPE = (
     ("Vocabulary size", ("vocab_size",)),
 )
 _GIB = 1024**3
+_PLAN = "the memory plan"
 _CONFIG, _PROFILE, _FILES = "the model's config", "the pair's profile", "the model's files"
 
 
@@ -59,13 +61,13 @@ def write_quantization(writer: CardWriter, facts: CardFacts) -> None:
     writer.heading("Quantization Configuration")
     settings = facts.config.get("quantization_config") or facts.config.get("quantization")
     if isinstance(settings, dict) and settings:
-        writer.write(fence(orjson.dumps(settings, option=orjson.OPT_INDENT_2).decode(), "json"))
+        writer.write(fenced(orjson.dumps(settings, option=orjson.OPT_INDENT_2).decode(), "json"))
     elif not facts.quantize_spec:
         writer.write("The configuration is not at hand.")
         writer.lacks("Quantization configuration")
     recipe = facts.quantize_spec.get("recipe")
     if isinstance(recipe, dict):
-        writer.write("Recipe:", fence(orjson.dumps(recipe, option=orjson.OPT_INDENT_2).decode(), "json"))
+        writer.write("Recipe:", fenced(orjson.dumps(recipe, option=orjson.OPT_INDENT_2).decode(), "json"))
     result, source = facts.quantize_result, facts.quantize_job or ""
     before, after = result.get("size_before_bytes"), result.get("size_after_bytes")
     if isinstance(before, int) and isinstance(after, int):
@@ -84,16 +86,44 @@ def write_calibration(writer: CardWriter, facts: CardFacts) -> None:
     writer.heading("Calibration Dataset")
     found = facts.quantize_result.get("calibration")
     if isinstance(found, dict) and found:
-        writer.write(fence(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode(), "json"))
+        writer.write(fenced(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode(), "json"))
     elif facts.quantize_job:
         writer.write("The recipe takes no data.")
     else:
         writer.write("Not recorded.")
         writer.lacks("Calibration data (it was not made by a job of this installation)")
+    _own_words(writer, facts, "calibration")
+
+
+def write_intended_use(writer: CardWriter, facts: CardFacts) -> None:
+    """What people wrote of it; nothing where they did not."""
+    if "intended_use" in facts.prose.parts:
+        writer.heading("Intended Use and Limitations")
+        _own_words(writer, facts, "intended_use")
+
+
+def _own_words(writer: CardWriter, facts: CardFacts, part: str) -> None:
+    if part in facts.prose.parts:
+        writer.write(prose(facts.prose.parts[part]))
+
+
+def write_acknowledgments(writer: CardWriter, facts: CardFacts) -> None:
+    """The base, the tool and the engine; what people add; and which parts people wrote."""
+    writer.heading("Acknowledgments")
+    versions = facts.quantize_result.get("versions")
+    tools = ", ".join(text(name) for name in versions) if isinstance(versions, dict) else "not recorded"
+    writer.write(f"Original model: {code(facts.base_name)}. Quantization tool: {tools}. Deployment engine: vLLM.")
+    _own_words(writer, facts, "acknowledgments")
+    written = facts.prose
+    if written.version and written.written_at is not None:
+        parts = ", ".join(PROSE_PARTS[name].lower() for name in PROSE_PARTS if name in written.parts)
+        when = writer.fact(written.written_at.date().isoformat(), "written by hand")
+        number = writer.fact(written.version, "written by hand")
+        writer.write(f"Written by hand, not measured: {parts} (version {number}, {when}).")
 
 
 def write_hardware(writer: CardWriter, facts: CardFacts) -> None:
-    """What the weights need; a plan of memory for GPUs is not made here."""
+    """What the weights need, and the memory plan by size of GPU."""
     writer.heading("Hardware Requirements")
     weights = sum(file.size_bytes for file in facts.files if file.name.endswith(".safetensors"))
     if weights:
@@ -101,7 +131,19 @@ def write_hardware(writer: CardWriter, facts: CardFacts) -> None:
         writer.write(f"Weights: {shown} GiB on disk; beside them the KV cache and the engine's own memory.")
     else:
         writer.write("The size of the weights is not known here.")
-    writer.lacks("Hardware table (no memory plan was recorded)")
+    if not facts.hardware:
+        writer.lacks("Hardware table (the model's shape is not known here)")
+        return
+    rows = []
+    for row in facts.hardware:
+        name = f"{writer.fact(row.gpu_gb, _PLAN)} GB ({text(row.examples)})"
+        if row.gpus is None:
+            rows.append([name, "does not fit", "", ""])
+        else:
+            context = f"{writer.fact(row.context, _PLAN)} tokens"
+            rows.append([name, f"{writer.fact(row.gpus, _PLAN)}×", context, code(" ".join(row.flags))])
+    writer.write(table(["GPU VRAM", "GPUs", "Context of one user", "vLLM"], rows))
+    writer.write("Planned by formula from the weights' headers and the profile's settings, not measured on these GPUs.")
 
 
 def write_usage(writer: CardWriter, facts: CardFacts) -> None:
@@ -109,21 +151,21 @@ def write_usage(writer: CardWriter, facts: CardFacts) -> None:
     writer.heading("Usage with vLLM")
     settings = _vllm_settings(facts)
     writer.write("The settings of the pair's profile, as this model was served and measured:")
-    writer.write(fence(yaml.safe_dump(settings, sort_keys=False), "yaml"))
+    writer.write(fenced(yaml.safe_dump(settings, sort_keys=False).rstrip(), "yaml"))
     writer.heading("Docker Deployment", level=3)
     name = facts.model.id
     docker = (
         "docker run --rm --gpus all --ipc=host -p 8000:8000 \\\n  -v /path/to/model:/model \\\n"
         f"  -v /path/to/vllm.yaml:/vllm.yaml --name {name} vllm/vllm-openai --config /vllm.yaml"
     )
-    writer.write(fence(docker, "bash"))
+    writer.write(fenced(docker, "bash"))
     writer.heading("Inference Test", level=3)
     body = orjson.dumps(
         {"model": name, "messages": [{"role": "user", "content": facts.pair.examples[0].prompt if facts.pair.examples
          else "What is 2+2? One word."}], "max_tokens": 32}
     ).decode()  # fmt: skip
     quoted = body.replace("'", "'\\''")
-    writer.write(fence(
+    writer.write(fenced(
         "curl http://localhost:8000/v1/chat/completions \\\n  -H 'Content-Type: application/json' \\\n"
         f"  -d '{quoted}'", "bash",
     ))  # fmt: skip
@@ -165,6 +207,7 @@ def write_notes(writer: CardWriter, facts: CardFacts) -> None:
             f"Pictures whose longer side exceeds {limit} pixels are scaled down; base and this model were measured "
             "with the same limit."
         )
+    _own_words(writer, facts, "notes")
 
 
 def write_files(writer: CardWriter, facts: CardFacts) -> None:
@@ -189,4 +232,6 @@ def write_licence(writer: CardWriter, facts: CardFacts) -> None:
     writer.heading("Citation")
     key = facts.engine_id.replace("/", "-")
     title = " ".join(f"{facts.pair.title}, {facts.model.label}".split()).replace("{", "(").replace("}", ")")
-    writer.write(fence(f"@misc{{{key},\n  title = {{{title}}},\n  note = {{Quantized from {facts.base_name}}}\n}}"))
+    writer.write(
+        fenced(f"@misc{{{key},\n  title = {{{title}}},\n  note = {{Quantized from {facts.base_name}}}\n}}", "bibtex")
+    )

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from components.cards.card import build_card
-from components.cards.facts import Card, CardFacts, FileFact
+from components.cards.facts import Card, CardFacts, FileFact, Prose
+from components.cards.hardware import HardwareTable
+from components.cards.prose import ProseStore
 from components.core.errors import InputError, PreparationError
 from components.core.jobs import Job
 from components.core.states import JobState
@@ -27,10 +29,11 @@ class CardService:
     """Writes model cards."""
 
     def __init__(
-        self, catalog: Catalog, preparer: ModelPreparer, queue: JobQueue, records: BenchmarkRepository, repository: Path
-    ) -> None:
+        self, catalog: Catalog, preparer: ModelPreparer, queue: JobQueue, records: BenchmarkRepository,
+        written: ProseStore, hardware: HardwareTable, repository: Path,
+    ) -> None:  # fmt: skip
         self._catalog, self._preparer, self._queue = catalog, preparer, queue
-        self._records, self._repository = records, repository
+        self._records, self._written, self._hardware, self._repository = records, written, hardware, repository
 
     def card(self, model: str) -> Card:
         """The card of a candidate.
@@ -41,14 +44,26 @@ class CardService:
         Raises:
             InputError: there is no such model, or it is a base.
         """
+        entry = self._candidate(model)
+        records = self._records.find(source="measured", model=model)
+        records += self._records.find(source="measured", model=entry.pair.engine_id(entry.pair.base))
+        return build_card(self._facts(entry), records)
+
+    def write(self, model: str, parts: Mapping[str, object], based_on: int, by: str) -> Prose:
+        """Store what a person wrote of a candidate as a new version.
+
+        Raises:
+            InputError: there is no such model or part, or somebody saved meanwhile. StorageError: nothing was stored.
+        """
+        return self._written.save(self._candidate(model).engine_id, parts, based_on, by)
+
+    def _candidate(self, model: str) -> CatalogEntry:
         if not isinstance(model, str) or not model:
             raise InputError("No model is named.", f"Accepted: {self._accepted()}.", field="model")
         entry = self._catalog.find(model, field="model")
         if entry.model.role == "base":
             raise InputError(f"{model} is a base.", f"Accepted: {self._accepted()}.", field="model")
-        records = self._records.find(source="measured", model=model)
-        records += self._records.find(source="measured", model=entry.pair.engine_id(entry.pair.base))
-        return build_card(self._facts(entry), records)
+        return entry
 
     def _accepted(self) -> str:
         return ", ".join(e.engine_id for e in self._catalog.entries() if e.model.role == "candidate")
@@ -67,6 +82,8 @@ class CardService:
             quantize_job=job.id if job else None,
             quantize_result=dict(job.result or {}) if job else {},
             quantize_spec=dict(job.spec) if job else {},
+            hardware=self._hardware.of(entry),
+            prose=self._written.newest(entry.engine_id),
         )  # fmt: skip
 
     def _files(self, entry: CatalogEntry, packed: str) -> Files:

@@ -138,7 +138,8 @@ class RepeatService:
             while not all(task.done() for task in run.work):
                 yield run.progress()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(run.changed.wait(), _HEARTBEAT_S)
+                    async with asyncio.timeout(_HEARTBEAT_S):
+                        await run.changed.wait()
                 run.changed.clear()
                 await asyncio.wait(run.work, timeout=_FLUSH_S)
             whole = True

@@ -81,7 +81,8 @@ class ColumnStream:
             yield Snapshot(self._partial(), self._waiting)
             while not self._pump.done():
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._changed.wait(), _HEARTBEAT_S)
+                    async with asyncio.timeout(_HEARTBEAT_S):
+                        await self._changed.wait()
                 self._changed.clear()
                 yield Snapshot(self._partial(), self._waiting)
                 await asyncio.wait({self._pump}, timeout=flush_s())

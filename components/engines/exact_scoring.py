@@ -19,6 +19,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 from components.core.errors import EngineDiedError, EngineFailureError, InputError
 from components.engines.stream_errors import refusal
@@ -54,16 +55,22 @@ class ExactResult:
     statistics: dict[str, NDArray[np.float64]]
     tops: dict[str, NDArray[Any]]
     dtype: str  # of the hidden states
-    logits_dtype: str  # float64, or float32 where a GPU computed them
+    logits_dtype: str  # float64, or float32: on a GPU, or by a quick scorer
     batch_tokens: tuple[int, ...]  # of the steps that computed the candidate's scored rows
     base_batch_tokens: tuple[int, ...]  # and the base's
+    device: str = "cpu"  # that computed the statistics
 
 
 class ExactScorer:
-    """Runs jobs through the exchange folder. The engines must have been started with it."""
+    """Runs jobs through the exchange folder. The engines must have been started with it.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    Args:
+        folder: the exchange folder.
+        quick: for texts of many thousand tokens: logits in float32, whose sums move a logit by some 1e-6.
+    """
+
+    def __init__(self, folder: Path, *, quick: bool = False) -> None:
+        self._folder, self._quick = folder, quick
 
     def remove_leftovers(self) -> None:
         """Delete what an app that died while scoring left behind. Only for the start, before any engine runs."""
@@ -99,6 +106,51 @@ class ExactScorer:
         run = self._run_in_company if in_company else self._run
         return await self._compare(client, client, path, run, base_run=run, changed=changed)
 
+    async def base_rows(self, client: EngineClient, path: PathTokens) -> tuple[NDArray[np.uint16], int]:
+        """A model's log-probabilities of the scored tokens as llama.cpp's base file holds them (N, words), and of how
+        many ids.
+
+        Raises:
+            As ``score``.
+        """
+        name = secrets.token_hex(16)
+        arrays, facts = await self._single(client, path, name, {"id": name, "write_rows": True})
+        return arrays["rows"].view(np.uint16), int(facts["ids"])
+
+    async def score_against(
+        self, client: EngineClient, path: PathTokens, rows: NDArray[np.uint16]
+    ) -> dict[str, NDArray[np.float64]]:
+        """A model against the base whose rows they are: statistics by name (N,), with llama.cpp's formulas.
+
+        Raises:
+            As ``score``; EngineFailureError too where the rows are of another vocabulary.
+        """
+        name, given = secrets.token_hex(16), secrets.token_hex(16)
+        tensors = {"rows": rows.view(np.int16), "targets": np.array(path.answer_ids, dtype=np.int64)}
+        try:
+            await asyncio.to_thread(self._folder.mkdir, mode=0o700, parents=True, exist_ok=True)
+            await asyncio.to_thread(save_file, tensors, self._folder / f"{given}.safetensors")
+            arrays, facts = await self._single(client, path, name, {"id": name, "against": given})
+        except OSError as exc:
+            raise _unusable_files(exc) from exc
+        finally:
+            await asyncio.to_thread(self._remove, given)
+        table = arrays["statistics"]
+        return {column: table[:, index] for index, column in enumerate(facts["columns"].split(","))}
+
+    async def _single(
+        self, client: EngineClient, path: PathTokens, name: str, job: dict[str, Any]
+    ) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+        """The arrays and facts that one engine writes for a job of its own."""
+        try:
+            await asyncio.to_thread(self._folder.mkdir, mode=0o700, parents=True, exist_ok=True)
+            await self._run(client, path, job)
+            return await asyncio.to_thread(self._load, name)
+        except OSError as exc:
+            raise _unusable_files(exc) from exc
+        finally:
+            await asyncio.to_thread(self._remove, name)
+
     async def _compare(
         self, base: EngineClient, candidate: EngineClient, path: PathTokens, run: Any, *,
         base_run: Any = None, changed: PathTokens | None = None,
@@ -106,7 +158,7 @@ class ExactScorer:
         if not path.answer_ids:
             raise InputError("The answer has no tokens to score.", field="trace_id")
         states, result = secrets.token_hex(16), secrets.token_hex(16)
-        comparison, second = {"id": result, "compare": states, "top_k": TOP_K}, changed or path
+        comparison, second = {"id": result, "compare": states, "top_k": TOP_K, "quick": self._quick}, changed or path
         try:
             await asyncio.to_thread(self._folder.mkdir, mode=0o700, parents=True, exist_ok=True)
             try:
@@ -163,9 +215,7 @@ class ExactScorer:
         try:
             with safe_open(self._folder / f"{states}.safetensors", "numpy") as file:
                 base_facts = file.metadata()
-            with safe_open(self._folder / f"{result}.safetensors", "numpy") as file:
-                facts = file.metadata()
-                arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # not a dict
+            arrays, facts = self._load(result)
             table = arrays.pop("statistics")
             columns = facts["columns"].split(",")
             return ExactResult(
@@ -175,8 +225,16 @@ class ExactScorer:
                 logits_dtype=facts["logits_dtype"],
                 batch_tokens=_counts(facts),
                 base_batch_tokens=_counts(base_facts),
+                device=facts["device"],
             )
         except (SafetensorError, IndexError, KeyError, TypeError, ValueError) as exc:
+            raise _unusable_files(exc) from exc
+
+    def _load(self, name: str) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+        try:
+            with safe_open(self._folder / f"{name}.safetensors", "numpy") as file:
+                return {key: file.get_tensor(key) for key in file.keys()}, file.metadata()  # noqa: SIM118  # not a dict
+        except (SafetensorError, ValueError) as exc:
             raise _unusable_files(exc) from exc
 
     def _remove(self, *names: str) -> None:

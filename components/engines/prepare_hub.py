@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from components.core.errors import PreparationError
+from components.engines.prepare_files import read_json
 from components.profiles.schema import HubSource
 
 Report = Callable[[str, float | None], None]
@@ -202,3 +204,36 @@ def _refused(source: HubSource, exc: Exception) -> PreparationError:
     else:
         message, hint = f"The hub refused {source.repo_id}.", "Try again later; HF_TOKEN must be valid if it is set."
     return PreparationError(message, hint, detail=repr(exc))
+
+
+def remote_headers(
+    repo_id: str, token: str | None, endpoint: str | None = None
+) -> tuple[list[tuple[str, str, int]], dict[str, Any]]:
+    """Name, type and bytes of every tensor of a repository, and its config.json: range requests, no weight is fetched.
+
+    Raises:
+        PreparationError: it can't be reached, is gated or unknown, or has no safetensors.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, NotASafetensorsRepoError, SafetensorsParsingError
+
+    api, source = HfApi(endpoint=endpoint, token=token), HubSource(kind="hub", repo_id=repo_id)
+    try:
+        found = api.get_safetensors_metadata(repo_id)
+        config = api.hf_hub_download(repo_id, "config.json")
+    except NotASafetensorsRepoError as exc:
+        hint = "Only models with model.safetensors, or shards with an index, can be read."
+        raise PreparationError(f"{repo_id} has no safetensors.", hint, detail=repr(exc)) from exc
+    except SafetensorsParsingError as exc:
+        raise PreparationError(f"The headers of {repo_id} can't be read.", "Try again.", detail=repr(exc)) from exc
+    except HfHubHTTPError as exc:
+        raise _refused(source, exc) from exc
+    except Exception as exc:  # no network, a proxy's page: the library lets its HTTP client's errors through
+        raise _not_cached(source, exc) from exc
+    headers = [
+        (name, tensor.dtype, tensor.data_offsets[1] - tensor.data_offsets[0])
+        for file, metadata in found.files_metadata.items()
+        for name, tensor in metadata.tensors.items()
+        if found.weight_map.get(name, file) == file
+    ]
+    return headers, read_json(Path(config))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -37,17 +38,20 @@ async def look(client: EngineClient, served_name: str, timeout_s: float, *, sett
     """GET /health, then /v1/models, together within ``timeout_s``.
 
     ``settled``: a process of ours that was seen to serve the right model goes on doing so; asking it every second
-    would only cost time and fill its log.
+    would only cost time and fill its log. Where it has no time for /health but goes on sending answers, it is busy,
+    not hung.
     """
+    began_s = time.monotonic()
     try:
         async with asyncio.timeout(timeout_s):
-            if not await client.healthy():
-                return Look(Probe.SILENT, "the server does not answer /health with 200")
-            if settled:
-                return Look(Probe.SERVING)
-            return await _look_at_models(client, served_name)
+            healthy = await client.healthy()
+            if healthy and not settled:
+                return await _look_at_models(client, served_name)
     except TimeoutError:
-        return Look(Probe.SILENT, f"the server did not answer within {timeout_s:g} s")
+        healthy = False
+    if healthy or (settled and client.last_heard_s >= began_s):
+        return Look(Probe.SERVING)
+    return Look(Probe.SILENT, f"the server did not answer /health with 200 within {timeout_s:g} s")
 
 
 async def _look_at_models(client: EngineClient, served_name: str) -> Look:

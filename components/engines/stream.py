@@ -111,8 +111,8 @@ async def read_events(
         while (payload := await _next_payload(payloads, deadline_s, reader)) is not None and payload != _DONE:
             now_s = loop.time()
             chunk = load_chunk(payload)
-            if chunk.get("error"):
-                raise chunk_error(client.served_model, chunk["error"])
+            if chunk.error:
+                raise chunk_error(client.served_model, chunk.error)
             for event in reader.read(chunk, (now_s - sent_s) * 1000.0):
                 deadline_s = now_s + limits_s[1]
                 yield event

@@ -11,9 +11,10 @@ import math
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any, NamedTuple
 
-import orjson
+import msgspec
 
 from components.core.answers import TokenStep, ToolCall, TopLogprob, Usage
 from components.core.errors import MalformedStreamError
@@ -22,6 +23,50 @@ from components.engines.vocabulary import Vocabulary
 _ID_PREFIX = "token_id:"
 _NOT_RETURNED = -9999.0  # what vLLM sends for minus infinity
 _UNKNOWN = math.nan
+
+
+class _Alternative(msgspec.Struct):
+    token: str
+    logprob: float | None = None
+
+
+class _Token(msgspec.Struct):
+    token: str
+    logprob: float | None = None
+    bytes: list[int] | None = None
+    top_logprobs: list[_Alternative] | None = None
+
+
+class _Logprobs(msgspec.Struct):
+    content: list[_Token] | None = None
+
+
+class _Delta(msgspec.Struct):
+    content: str | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+
+
+class _Choice(msgspec.Struct):
+    delta: _Delta | None = None
+    text: str | None = None
+    finish_reason: str | None = None
+    token_ids: list[int] | None = None
+    logprobs: _Logprobs | None = None
+
+
+class Chunk(msgspec.Struct):
+    """What of a ``data:`` payload is read. The rest, the bytes of every alternative above all, is skipped unread,
+    which takes a third of the time that ``orjson.loads`` takes for all of it.
+    """
+
+    choices: list[_Choice] | None = None
+    usage: dict[str, Any] | None = None
+    error: Any = None
+    prompt_token_ids: list[int] | None = None
+    mm_placeholders: dict[str, Any] | None = None
+
+
+_CHUNKS = msgspec.json.Decoder(Chunk)
 
 
 class RawStep(NamedTuple):
@@ -102,22 +147,20 @@ def _known(value: float) -> float | None:
     return value if math.isfinite(value) and value > _NOT_RETURNED else None
 
 
-def load_chunk(payload: bytes) -> dict[str, Any]:
-    """One ``data:`` payload as a JSON object.
+def load_chunk(payload: bytes) -> Chunk:
+    """One ``data:`` payload.
 
     Raises:
-        MalformedStreamError: it is none (F05). NaN and Infinity, which JSON has not but Python servers write, pass.
+        MalformedStreamError: it is no JSON, or a field has another type than the protocol says (F05). NaN and
+            Infinity, which JSON has not but Python servers write, pass.
     """
     try:
-        document = orjson.loads(payload)
-    except orjson.JSONDecodeError:
+        return _CHUNKS.decode(payload)
+    except ValueError:  # msgspec's errors are ValueErrors too
         try:
-            document = json.loads(payload)
+            return msgspec.convert(json.loads(payload), Chunk)
         except ValueError as exc:
             raise _malformed(payload) from exc
-    if not isinstance(document, dict):
-        raise _malformed(payload)
-    return document
 
 
 def _malformed(payload: bytes) -> MalformedStreamError:
@@ -140,35 +183,35 @@ class ChunkReader:
     ended_ms: float = 0.0  # since the request was sent
     _calls: dict[int, dict[str, str]] = field(default_factory=dict)
 
-    def read(self, chunk: dict[str, Any], at_ms: float) -> tuple[TokensEvent | ToolCallsEvent, ...]:
+    def read(self, chunk: Chunk, at_ms: float) -> tuple[TokensEvent | ToolCallsEvent, ...]:
         """The events of one chunk; none for one that only opens or closes the stream.
 
         Raises:
-            MalformedStreamError: a field has another type than the protocol says.
+            MalformedStreamError: its parts do not fit together.
         """
         try:
             return self._read(chunk, at_ms)
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as exc:
-            raise _malformed(orjson.dumps(chunk, default=str)) from exc
+            raise _malformed(msgspec.json.encode(chunk)) from exc
 
-    def _read(self, chunk: dict[str, Any], at_ms: float) -> tuple[TokensEvent | ToolCallsEvent, ...]:
-        if chunk.get("prompt_token_ids"):
-            self.prompt_token_ids = tuple(chunk["prompt_token_ids"])
-            self.placeholders = dict(chunk.get("mm_placeholders") or {})
-        if chunk.get("usage"):
-            self.usage = dict(chunk["usage"])
-        if not chunk.get("choices"):
+    def _read(self, chunk: Chunk, at_ms: float) -> tuple[TokensEvent | ToolCallsEvent, ...]:
+        if chunk.prompt_token_ids:
+            self.prompt_token_ids = tuple(chunk.prompt_token_ids)
+            self.placeholders = chunk.mm_placeholders or {}
+        if chunk.usage:
+            self.usage = chunk.usage
+        if not chunk.choices:
             return ()
-        choice = chunk["choices"][0]
-        self.finish_reason = choice.get("finish_reason") or self.finish_reason
-        delta = choice.get("delta") or {}
-        text = delta.get("content") or choice.get("text") or ""
+        choice = chunk.choices[0]
+        self.finish_reason = choice.finish_reason or self.finish_reason
+        delta = choice.delta or _Delta()
+        text = delta.content or choice.text or ""
         steps = _steps(choice, text, at_ms)
         self.output_tokens += len(steps)
         tokens = (TokensEvent(text, steps, at_ms),) if text or steps else ()
-        if not delta.get("tool_calls"):
+        if not delta.tool_calls:
             return tokens
-        self._add_calls(delta["tool_calls"])
+        self._add_calls(delta.tool_calls)
         return (*tokens, ToolCallsEvent(self.tool_calls, at_ms))
 
     @property
@@ -185,12 +228,12 @@ class ChunkReader:
             call["arguments"] += function.get("arguments") or ""
 
 
-def _steps(choice: dict[str, Any], text: str, at_ms: float) -> tuple[RawStep, ...]:
-    ids = choice.get("token_ids")
-    content = (choice.get("logprobs") or {}).get("content")
+def _steps(choice: _Choice, text: str, at_ms: float) -> tuple[RawStep, ...]:
+    ids = choice.token_ids
+    content = choice.logprobs.content if choice.logprobs else None
     if content:
-        pairs = zip(content, ids if ids is not None else [None] * len(content), strict=True)
-        return tuple(_step(entry, token_id, at_ms) for entry, token_id in pairs)
+        known: Iterable[int | None] = repeat(None, len(content)) if ids is None else ids
+        return tuple(_step(entry, token_id, at_ms) for entry, token_id in zip(content, known, strict=True))
     if ids is None:
         # A server that tells no ids: a chunk stands for a token, which is what can be known.
         return (RawStep(None, text, text.encode(), _UNKNOWN, (), array("d"), at_ms),) if text else ()
@@ -201,16 +244,15 @@ def _steps(choice: dict[str, Any], text: str, at_ms: float) -> tuple[RawStep, ..
     )
 
 
-def _step(entry: dict[str, Any], token_id: int | None, at_ms: float) -> RawStep:
-    token, raw = entry["token"], entry.get("bytes")
+def _step(entry: _Token, token_id: int | None, at_ms: float) -> RawStep:
+    token, top = entry.token, entry.top_logprobs or ()
     by_id = token.startswith(_ID_PREFIX) and token_id is not None
-    raw = bytes(raw) if raw is not None else (None if by_id else token.encode())
-    top = entry.get("top_logprobs") or ()
-    values = array("d", [_UNKNOWN if item["logprob"] is None else item["logprob"] for item in top])
-    logprob = entry.get("logprob")
+    raw = bytes(entry.bytes) if entry.bytes is not None else (None if by_id else token.encode())
+    values = array("d", [_UNKNOWN if item.logprob is None else item.logprob for item in top])
     if by_id:
-        names: Sequence[int] | Sequence[str] = array("i", [int(item["token"][9:]) for item in top])
+        names: Sequence[int] | Sequence[str] = array("i", [int(item.token[9:]) for item in top])
         token = (raw or b"").decode("utf-8", "replace")
     else:
-        names = [item["token"] for item in top]
-    return RawStep(token_id, token, raw, _UNKNOWN if logprob is None else logprob, names, values, at_ms)
+        names = [item.token for item in top]
+    logprob = _UNKNOWN if entry.logprob is None else entry.logprob
+    return RawStep(token_id, token, raw, logprob, names, values, at_ms)

@@ -7,6 +7,8 @@ work. Connecting to a Unix socket costs about 0.1 ms, so there is no pool whose 
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -70,6 +72,7 @@ class EngineClient:
         self.vocabulary = vocabulary
         self.is_vllm = uds is not None  # of a URL it is learned by ``version``; other servers refuse vLLM's own fields
         self.address = str(uds) if uds else str(url)
+        self.last_heard_s = -math.inf  # time.monotonic() of the last piece of any streamed answer
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
         # No TLS over a Unix socket: building a certificate store would cost 20 ms for nothing.
         transport = httpx.AsyncHTTPTransport(uds=str(uds), verify=False, limits=limits, retries=0) if uds else None
@@ -117,6 +120,7 @@ class EngineClient:
     async def _chunks(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:
         try:
             async for chunk in response.aiter_bytes():
+                self.last_heard_s = time.monotonic()
                 yield chunk
         except httpx.TransportError as exc:
             raise self._broken(exc) from exc
@@ -159,6 +163,20 @@ class EngineClient:
             return None
         self.is_vllm = isinstance(version, str)
         return str(version) if self.is_vllm else None
+
+    async def metrics(self) -> bytes:
+        """vLLM's own metrics, in Prometheus' text format.
+
+        Raises:
+            EngineNotReadyError: no answer, or the server has none.
+        """
+        try:
+            response = await self._http.get("/metrics", timeout=_POLL_TIMEOUT_S)
+        except httpx.TransportError as exc:
+            raise EngineNotReadyError(f"{self.served_model}: no answer from /metrics.", detail=repr(exc)) from exc
+        if response.status_code != httpx.codes.OK:
+            raise EngineNotReadyError(f"{self.served_model}: /metrics answered {response.status_code}.")
+        return response.content
 
     async def _get_json(self, path: str) -> dict[str, Any]:
         try:

@@ -134,7 +134,8 @@ class ProcessGroup:
         started = time.monotonic()
         self._ask_to_stop(term_timeout_s)
         with suppress(TimeoutError):
-            await asyncio.wait_for(self.wait(), term_timeout_s + kill_timeout_s)
+            async with asyncio.timeout(term_timeout_s + kill_timeout_s):
+                await self.wait()
         took_s = time.monotonic() - started
         survivors = await end_leftovers(self.name, kill_timeout_s)
         self._let_go()

@@ -89,10 +89,14 @@ class JobRunner:
         settings: RunnerSettings,
         lease: Lease,
         on_end: Callable[[Job], object] = lambda _: None,
+        leads: Callable[[], bool] = lambda: True,
     ) -> None:
+        """``leads`` says whether this app runs the jobs; where another one does, it only follows them."""
         self._repository, self._queue = repository, queue
         self._settings, self._lease, self._on_end = settings, lease, on_end
         self._watches: dict[str, _Watch] = {}
+        self._leads = leads
+        self._followed: dict[str, JobState] = {}  # of another app, when last looked at
         self._board = _Board()
         self._wake = asyncio.Event()
 
@@ -133,6 +137,12 @@ class JobRunner:
     # -- one look ---------------------------------------------------------------------------------------------------
 
     async def _look(self) -> None:
+        leads = self._leads()
+        if not leads or self._followed:
+            await self._follow()
+        if not leads:
+            return
+        self._followed = {}
         active = await asyncio.to_thread(self._repository.active)
         running = [job for job in active if job.state is not JobState.PENDING]
         for job in running:
@@ -140,6 +150,15 @@ class JobRunner:
             if watch is not None:
                 await self._attend(job, watch)
         await self._start_waiting([job for job in active if job.state is JobState.PENDING])
+
+    async def _follow(self) -> None:
+        """Another app runs the jobs: tell the pages what has changed, and take up what its jobs have made."""
+        active = {job.id: job.state for job in await asyncio.to_thread(self._repository.active)}
+        for job_id in self._followed.keys() - active.keys():
+            self._on_end(await asyncio.to_thread(self._repository.get, job_id))
+        if active != self._followed:
+            self._followed = active
+            self._queue.note_change()
 
     async def _adopt(self, job: Job) -> _Watch | None:
         """Take up a job that an earlier app started."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,17 +11,21 @@ import gradio as gr
 from components.core.errors import AppError, InputError
 from components.engines.catalog import Catalog
 from components.engines.supervisor import EngineHub
+from components.models.memory_plan import MemoryPlanner
+from components.models.memory_view import plan_to_dict, plan_view
 from components.models.view_model import board_view, models_api_view
 from components.ui.access import Access
-from components.ui.messages import warn
+from components.ui.messages import as_api_error, warn
 from components.ui.views import Refresh, view
 
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 _LOG_LINES = 200
 
 
-def create_models_tab(*, catalog: Catalog, hub: EngineHub, access: Access, problems: Sequence[str]) -> Refresh:
-    """Build the tab inside the current Blocks context."""
+def create_models_tab(
+    *, catalog: Catalog, hub: EngineHub, planner: MemoryPlanner, default: str, access: Access, problems: Sequence[str]
+) -> Refresh:
+    """Build the tab inside the current Blocks context. ``default``: the model planned first."""
 
     def board(request: gr.Request) -> dict[str, Any]:
         return board_view(catalog, hub, problems, may_control=access.may_control(request))
@@ -46,6 +51,7 @@ def create_models_tab(*, catalog: Catalog, hub: EngineHub, access: Access, probl
         """Every engine with its role, scheme, state, readiness and sight."""
         return models_api_view(catalog, hub)
 
+    _memory_plan(planner, default, access)
     start = board_view(catalog, hub, problems, may_control=not access.public)
     parts = view("models", start, events=["act"], server_functions=[log], elem_id="dt-models")
     parts.act(act, None, parts, concurrency_limit=None, **_QUIET)
@@ -59,3 +65,46 @@ async def _act(catalog: Catalog, hub: EngineHub, action: str, engine_id: str) ->
     if action not in actions:
         raise InputError(f"{action!r} is no action.", f"Accepted: {', '.join(actions)}.", field="action")
     await actions[action](catalog.find(engine_id).engine_id)
+
+
+def _memory_plan(planner: MemoryPlanner, default: str, access: Access) -> None:
+    """The plan above the engines, and the API endpoint ``/memory_plan``."""
+
+    def form(request: gr.Request) -> dict[str, Any]:
+        return {"choices": planner.choices(), "default": default, "may_read": access.may_control(request)}
+
+    async def plan(event: gr.EventData, request: gr.Request) -> dict[str, Any]:
+        data = event._data or {}  # noqa: SLF001
+        answer: dict[str, Any] = {"key": str(data.get("key"))}
+        try:
+            found = await asyncio.to_thread(
+                planner.plan, data.get("model") or "", data.get("options") or {},
+                default=default, may_read=access.may_control(request),
+            )  # fmt: skip
+            answer["plan"] = plan_view(found)
+        except AppError as exc:
+            answer["refused"] = str(exc)
+        return answer
+
+    async def memory_plan(model: Any, options: Any, request: gr.Request) -> dict[str, Any]:
+        may_read = access.may_control(request)
+        try:
+            found = await asyncio.to_thread(planner.plan, model, options, default=default, may_read=may_read)
+            return plan_to_dict(found)
+        except AppError as exc:
+            raise as_api_error(exc) from None
+
+    asked = view("memoryPlan", {"choices": [], "default": default}, events=["plan"], elem_id="dt-memory-plan")
+    answers = view("memoryPlanResult", {}, elem_id="dt-memory-result")
+    # A second question does not wait for the answer to the first, which the page then drops.
+    asked.plan(
+        plan, None, answers, preprocess=False, postprocess=False, concurrency_limit=None, trigger_mode="multiple",
+        **_QUIET,
+    )  # fmt: skip
+    gr.on(None, form, None, asked, **_QUIET)
+    with gr.Row(visible=False):
+        model = gr.Textbox("", label="model")
+        options = gr.JSON({}, label="options")
+        result = gr.JSON(label="plan")
+        button = gr.Button("memory_plan")
+    button.click(memory_plan, [model, options], result, api_name="memory_plan", concurrency_limit=None)

@@ -102,7 +102,7 @@ def engine_command(
     if not offline and isinstance(model.source, HubSource) and model.source.revision:
         argv += [f"--revision={model.source.revision}", f"--tokenizer-revision={model.source.revision}"]
     argv += [f"--served-model-name={pair.engine_id(model)}", f"--uds={socket}"]
-    argv += [*_model_flags(serve), *_capacity_flags(serve, device), *_request_flags(pair, serve)]
+    argv += [*_model_flags(serve), *capacity_flags(serve, device), *_request_flags(pair, serve)]
     env = {name: value for name, value in inherited.items() if name in INHERITED_VARIABLES}
     env |= _environment(api_key, cache_root, hook_path, offline)
     if exchange is not None:
@@ -128,8 +128,8 @@ def _model_flags(serve: ServeSettings) -> list[str]:
     return flags
 
 
-def _capacity_flags(serve: ServeSettings, device: Literal["cpu", "cuda"]) -> list[str]:
-    """How much is computed at once, and in how much memory."""
+def capacity_flags(serve: ServeSettings, device: Literal["cpu", "cuda"]) -> list[str]:
+    """How much is computed at once, and in how much memory; the memory plan shows the same."""
     flags = [
         f"--max-model-len={serve.max_model_len}",
         f"--kv-cache-dtype={serve.kv_cache_dtype}",

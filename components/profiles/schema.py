@@ -282,6 +282,9 @@ class HardwareProfile(Profile):
     id: Slug = Field(description="The file's name without .yaml")
     label: Annotated[str, StringConstraints(min_length=1, max_length=80)] = Field(description="Name on the page")
     device: Literal["cuda", "cpu"] = Field(description="Kind of device vLLM runs on")
+    sold_as_gb: int | None = Field(
+        default=None, gt=0, description="Memory in the device's name, GB; the memory plan's heading; null = not in it"
+    )
     memory_gib: float | None = Field(gt=0, description="Memory of one device, GiB; null = what the machine has")
     memory_note: Words = Field(description="Where that figure comes from")
     compute_capability: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,2}\.[0-9]$")] | None = Field(

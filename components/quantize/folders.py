@@ -13,18 +13,12 @@ from typing import Any
 
 import orjson
 
-from components.core.errors import JobError, PreparationError
+from components.core.errors import JobError
 from components.engines.prepare_files import INDEX, Files, link_all, list_files, new_index, read_json, read_shards
 from components.engines.prepare_settings import vision_heads, with_quantization
 from components.engines.prepare_shards import Piece, Tensor, write_shard
-from components.engines.prepare_vision import (
-    hugging_face_piece,
-    is_hugging_face_vision,
-    is_mistral_vision,
-    language_name,
-    mistral_name,
-    plan_shards,
-)
+from components.engines.prepare_vision import hugging_face_piece, is_mistral_vision, plan_shards
+from components.engines.tensor_parts import canonical_name
 
 Json = dict[str, Any]
 _WEIGHT_SETTINGS = frozenset({"config.json", "params.json", "quantization_config.json", INDEX, "recipe.yaml"})
@@ -162,21 +156,6 @@ def check_complete(base: Tensors, made: Tensors, *, tied: bool) -> None:
             raise JobError(f"The tool's output lacks {name}.", "Look at the job's log; report this.")
         if is_mistral_vision(name) and there[wanted].size_bytes != tensor.size_bytes:
             raise JobError(f"{name} of the vision part was changed.", "Add it to the recipe's ignore list.")
-
-
-def canonical_name(name: str) -> str:
-    """One spelling for names that transformers writes in more than one way; Mistral's for the vision part."""
-    if is_hugging_face_vision(name):
-        return hugging_face_to_mistral(name)
-    return language_name(name)
-
-
-def hugging_face_to_mistral(name: str) -> str:
-    """Mistral's name of a vision tensor; its own where there is none (another architecture)."""
-    try:
-        return mistral_name(name)
-    except PreparationError:
-        return name
 
 
 def _json(files: Files, name: str) -> Json:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from components.core.jobs import JobNeeds
+from components.core.memory_plan import GIB, calibration_cache_bytes, layer_work_bytes
+from components.core.model_shape import Linear
 from components.profiles.recipe import RecipeProfile
-from components.quantize.shapes import BYTES_16_BIT, Linear, ModelShape, quantized_linears, size_after_bytes
+from components.quantize.shapes import ModelShape, quantized_linears, size_after_bytes
 
-_GIB = 1024**3
-_TOOL_BYTES = int(0.8 * _GIB)  # the interpreter with torch and the tool; 0.5 to 0.75 GiB were seen
-_ENGINE_BYTES = int(1.2 * _GIB)  # as engines/specs.py books it, beside weights and KV cache
-_FLOAT32 = 4
-_WINDOW = 3  # copies of the largest layer while it is worked on
+_TOOL_BYTES = int(0.8 * GIB)  # the interpreter with torch and the tool; 0.5 to 0.75 GiB were seen
+_ENGINE_BYTES = int(1.2 * GIB)  # as engines/specs.py books it, beside weights and KV cache
 # Seconds that don't depend on the model: the tool's start, two servers' starts and their questions, on two cores.
 _TOOL_START_S, CHECK_S = 12.0, 75.0
 _BYTES_PER_S = 200e6  # read, round and write again
@@ -44,27 +43,14 @@ def needs_of(work: Work, *, on_gpu: bool, emulate: bool) -> JobNeeds:
     """Memory at the peak and disk of a job."""
     shape, recipe = work.shape, work.recipe
     before, after = shape.size_bytes, size_after_bytes(shape, recipe)
-    cache = work.tokens * shape.hidden * BYTES_16_BIT * (2 if recipe.method == "autoround" else 1)
+    cache = calibration_cache_bytes(work.tokens, shape.hidden, copies=2 if recipe.method == "autoround" else 1)
     host = before + cache + _TOOL_BYTES
-    layer = _layer_bytes(shape, recipe)
+    layer = layer_work_bytes(_one_layer(shape, recipe), recipe.method)
     check = 2 * (_ENGINE_BYTES + work.kv_cache_bytes) + before + after
     disk = 2 * before + 2 * after + (2 * before if emulate else 0)
     if on_gpu:
-        return JobNeeds(memory_bytes=host, gpu_memory_bytes=max(layer + _GIB, before + after), disk_bytes=disk)
+        return JobNeeds(memory_bytes=host, gpu_memory_bytes=max(layer + GIB, before + after), disk_bytes=disk)
     return JobNeeds(memory_bytes=max(host + layer, check), disk_bytes=disk)
-
-
-def _layer_bytes(shape: ModelShape, recipe: RecipeProfile) -> int:
-    """What working on one decoder layer takes beside the model: GPTQ's Hessians are columns² in 32 bits each."""
-    layer = _one_layer(shape, recipe)
-    if not layer:
-        return 0
-    largest = max(one.weights for one in layer)
-    weights = sum(one.weights for one in layer) * BYTES_16_BIT
-    if recipe.method == "autoround":
-        return 10 * weights
-    hessians = sum(one.columns**2 for one in layer) * _FLOAT32 if "gptq" in recipe.method else 0
-    return weights + hessians + _WINDOW * largest * _FLOAT32
 
 
 def _one_layer(shape: ModelShape, recipe: RecipeProfile) -> list[Linear]:

@@ -2,37 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from components.core.errors import InputError
+from components.core.model_shape import BYTES_16_BIT, GROUP_OF_SCHEME, Linear, architecture_of, packed_bytes
+from components.engines.tensor_parts import part_of
 from components.profiles.recipe import RecipeProfile
 from components.quantize.folders import Tensors
 from components.quantize.plan_records import KeptPart
-from components.quantize.summary import part_of
 
-BYTES_16_BIT = 2
-_GROUP_OF_SCHEME = {"NVFP4A16": 16, "NVFP4": 16, "MXFP4": 32, "W4A16": 128}
-_BITS = {"W8A8": 8, "W8A16": 8, "FP8-Dynamic": 8, "W4A16": 4, "NVFP4A16": 4, "NVFP4": 4, "MXFP4": 4}
-_SCALE_BYTES = {"W4A16": 2.0, "NVFP4A16": 1.0, "NVFP4": 1.0, "MXFP4": 1.0}
 _LINEAR_DIMENSIONS = 2
-
-
-@dataclass(frozen=True)
-class Linear:
-    """One matrix; ``name`` as the tool knows it."""
-
-    name: str
-    rows: int
-    columns: int
-
-    @property
-    def weights(self) -> int:
-        """How many."""
-        return self.rows * self.columns
 
 
 @dataclass(frozen=True)
@@ -75,28 +57,21 @@ def shape_of_files(tensors: Tensors, config: Mapping[str, Any]) -> ModelShape:
 
 def shape_of_figures(figures: Mapping[str, Any]) -> ModelShape:
     """From published figures; the vision part is one number without layers."""
-    hidden, wide = figures["hidden_size"], figures["intermediate_size"]
-    queries = figures["attention_heads"] * figures["head_dim"]
-    keys = figures["kv_heads"] * figures["head_dim"]
+    model = architecture_of(figures)
     vision = figures["architecture"].endswith("ForConditionalGeneration")
     prefix = "model.language_model.layers" if vision else "model.layers"
-    shapes = {
-        "self_attn.q_proj": (queries, hidden), "self_attn.k_proj": (keys, hidden), "self_attn.v_proj": (keys, hidden),
-        "self_attn.o_proj": (hidden, queries), "mlp.gate_proj": (wide, hidden), "mlp.up_proj": (wide, hidden),
-        "mlp.down_proj": (hidden, wide),
-    }  # fmt: skip
     linears = [
-        Linear(f"{prefix}.{layer}.{name}", *shape)
-        for layer in range(figures["layers"])
-        for name, shape in shapes.items()
+        Linear(f"{prefix}.{layer}.{matrix.name}", matrix.rows, matrix.columns)
+        for layer in range(model.layers)
+        for matrix in model.layer_matrices()
     ]
-    table = figures["vocabulary"] * hidden
+    table = model.vocabulary * model.hidden
     if not figures["tied_head"]:
-        linears.append(Linear("lm_head", figures["vocabulary"], hidden))
+        linears.append(Linear("lm_head", model.vocabulary, model.hidden))
     others = {"embeddings": BYTES_16_BIT * table}
     if figures["other_parameters"]:
         others["vision tower and projector"] = BYTES_16_BIT * figures["other_parameters"]
-    return ModelShape(figures["architecture"], figures["layers"], hidden, tuple(linears), others, from_files=False)
+    return ModelShape(figures["architecture"], model.layers, model.hidden, tuple(linears), others, from_files=False)
 
 
 def tool_name(name: str) -> str:
@@ -136,7 +111,7 @@ def _matches(pattern: str, name: str) -> bool:
 
 def group_size_of(recipe: RecipeProfile) -> int | None:
     """Weights that share a scale; None = a whole row."""
-    return recipe.group_size or _GROUP_OF_SCHEME.get(recipe.scheme)
+    return recipe.group_size or GROUP_OF_SCHEME.get(recipe.scheme)
 
 
 def check_groups(linears: Iterable[Linear], recipe: RecipeProfile) -> None:
@@ -161,13 +136,8 @@ def size_after_bytes(shape: ModelShape, recipe: RecipeProfile) -> int:
     """By formula, scales and zero points included."""
     chosen = quantized_linears(shape, recipe)
     group = group_size_of(recipe)
-    scale = _SCALE_BYTES.get(recipe.scheme, 2.0)
     with_zeros = recipe.method == "autoround" or recipe.symmetric is False
-    zero = 0.5 if with_zeros else 0.0
-    packed = 0.0
-    for one in chosen:
-        scales = one.rows * (math.ceil(one.columns / group) if group else 1)
-        packed += one.weights * _BITS[recipe.scheme] / 8 + scales * (scale + zero)
+    packed = sum(packed_bytes(one, recipe.scheme, group, zero_points=with_zeros) for one in chosen)
     plain = shape.size_bytes - BYTES_16_BIT * sum(one.weights for one in chosen)
     return int(plain + packed)
 

@@ -5,25 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from components.quantize.folders import Tensors, canonical_name
-
-_PARTS = (
-    ("vision tower", ("vision_encoder.", "vision_tower.")),
-    ("projector", ("vision_language_adapter.", "patch_merger.", "pre_mm_projector_norm.", "multi_modal_projector.")),
-)
-
-
-def part_of(name: str) -> str:
-    """Which part of the model a tensor belongs to, in words."""
-    name = canonical_name(name)
-    for part, prefixes in _PARTS:
-        if name.startswith(prefixes):
-            return part
-    if "embed_tokens" in name:
-        return "embeddings"
-    if "lm_head" in name:
-        return "lm_head"
-    return "norms" if "norm" in name else "decoder layers"
+from components.engines.tensor_parts import canonical_name, part_of
+from components.quantize.folders import Tensors
 
 
 def summarize(before: Tensors, after: Tensors) -> dict[str, Any]:

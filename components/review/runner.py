@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from components.compare.case import Wanted
@@ -31,7 +32,8 @@ _LOG = logging.getLogger(__name__)
 _AT_ONCE = 4
 _TRIES = 2
 _LOST_IN_A_ROW = 6  # so many questions that no engine could answer: it waits for a person
-_IDLE_S = 30.0
+_IDLE_S = 5.0  # another app may have stored a batch, and nothing wakes this one
+_FOLLOW_S = 1.0
 _FLUSH_S = 0.5
 
 
@@ -47,12 +49,22 @@ class BatchRunner:
     """One per app. ``run`` until cancelled; ``wake`` when there is a new batch."""
 
     def __init__(
-        self, reviews: ReviewRepository, turns: TurnService, scoring: ScoringService, catalog: Catalog, hub: EngineHub
-    ) -> None:
+        self, reviews: ReviewRepository, turns: TurnService, scoring: ScoringService, catalog: Catalog, hub: EngineHub,
+        leads: Callable[[], bool] = lambda: True,
+    ) -> None:  # fmt: skip
+        """``leads`` says whether this app answers the batches; where another one does, it waits to take over."""
         self._reviews, self._turns, self._scoring = reviews, turns, scoring
-        self._catalog, self._hub = catalog, hub
+        self._catalog, self._hub, self.leads = catalog, hub, leads
         self._woken = asyncio.Event()
         self.version = 0  # moves with every answered question, for the page
+
+    def check_open(self) -> None:
+        """Refuse new questions in an app that runs no engine.
+
+        Raises:
+            NotPermittedError: so it is.
+        """
+        self._hub.check_open()
 
     def wake(self) -> None:
         """Look for work now."""
@@ -64,6 +76,10 @@ class BatchRunner:
         while True:
             self._woken.clear()
             running = await asyncio.to_thread(self._reviews.batches, BatchState.RUNNING)
+            if running and not self.leads():
+                self.version += 1  # the other app moves them on
+                await asyncio.sleep(_FOLLOW_S)
+                continue
             if not running:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._woken.wait(), _IDLE_S)

@@ -1,9 +1,10 @@
 """One database, one write thread, any number of readers; the schema is brought up to date when it is opened.
 
-SQLite is the default; any SQLAlchemy URL works. SQLite before 3.51.3 (Python 3.11 brings 3.40) can damage a database
-in WAL mode when two connections write or checkpoint at once. What protects us is the rule kept here: exactly one
-connection ever writes, it lives on one thread, only it checkpoints (readers are ``query_only`` and are closed before
-it), memory mapping is off, no connection is carried across a fork, and StateLock keeps a second app out.
+SQLite is the default; PostgreSQL (``postgres.py``) is for several apps that share their records. SQLite before 3.51.3
+(Python 3.11 brings 3.40) can damage a database in WAL mode when two connections write or checkpoint at once. What
+protects us is the rule kept here: exactly one connection ever writes, it lives on one thread, only it checkpoints
+(readers are ``query_only`` and are closed before it), memory mapping is off, no connection is carried across a fork,
+and StateLock keeps a second app out.
 
 Calls block; an async caller uses ``asyncio.to_thread``. Must not know what is stored.
 """
@@ -29,6 +30,7 @@ from components.core.errors import StorageError
 from components.storage import migrations
 from components.storage.atomic_write import make_private_folder, translate_os_error
 from components.storage.database_errors import translate_database_error
+from components.storage.postgres import check_encoding, postgres_engine
 
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
@@ -42,6 +44,8 @@ class Database:
         self._url = make_url(url)
         self._busy_timeout_s = busy_timeout_s
         self._is_sqlite = self._url.get_backend_name() == "sqlite"
+        if not self._is_sqlite and self._url.get_backend_name() != "postgresql":
+            raise StorageError(f"{self._url.get_backend_name()} is not supported.", "Use SQLite or PostgreSQL.")
         self._writer: Engine | None = None
         self._reader: Engine | None = None
         self._thread: ThreadPoolExecutor | None = None
@@ -58,7 +62,7 @@ class Database:
         if self._is_sqlite:
             _prepare_file(self._url.database)
         self._writer = self._make_engine(is_writer=True)
-        self._reader = self._make_engine(is_writer=False) if self._is_sqlite else self._writer
+        self._reader = self._make_engine(is_writer=False)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="database-writer")
         try:
             self._thread.submit(self._migrate, self._writer).result()
@@ -95,7 +99,7 @@ class Database:
 
     def _make_engine(self, *, is_writer: bool) -> Engine:
         if not self._is_sqlite:
-            return create_engine(self._url, pool_pre_ping=True)
+            return postgres_engine(self._url, is_writer=is_writer)
         # A pool of one, never more, is what makes the write connection the only one.
         sizes: dict[str, Any] = {"pool_size": 1, "max_overflow": 0} if is_writer else {}
         engine = create_engine(self._url, poolclass=QueuePool, **sizes)
@@ -121,6 +125,8 @@ class Database:
         if self._is_sqlite and sqlite3.sqlite_version_info < _FIXED_SQLITE:
             _LOG.info("SQLite %s has the WAL-reset bug; one write connection avoids it", sqlite3.sqlite_version)
         with _translated(), engine.begin() as connection:
+            if not self._is_sqlite:
+                check_encoding(connection)
             migrations.upgrade(connection)
 
 

@@ -9,6 +9,11 @@ _BUSY_HINT = "Close the other program that has the database open, then try again
 _CORRUPT_HINT = "Stop Diptych and restore the database from a backup. The damaged file is left as it is."
 _ACCESS_HINT = "Look at the permissions of the state directory and of the database in it."
 
+_SERVER_HINT = (
+    "See that PostgreSQL runs and that DIPTYCH_DATABASE_URL names it; then try again. What was stored is safe."
+)
+_LOGIN_HINT = "Look at the user, the password and the database's name in DIPTYCH_DATABASE_URL."
+
 # A file-size limit and some full disks show as "disk I/O error", never as "disk is full" [measured].
 _KNOWN: tuple[tuple[tuple[str, ...], type[StorageError], str, str], ...] = (
     (
@@ -24,6 +29,35 @@ _KNOWN: tuple[tuple[tuple[str, ...], type[StorageError], str, str], ...] = (
         StorageError,
         "The database can't be opened for writing.",
         _ACCESS_HINT,
+    ),
+    (
+        (
+            "authentication failed",
+            "does not exist",
+            "permission denied",
+            "no pg_hba.conf entry",
+            "no password supplied",
+        ),
+        StorageError,
+        "PostgreSQL refused the database to this user.",
+        _LOGIN_HINT,
+    ),
+    (
+        (
+            "connection refused",
+            "connection to server",
+            "connection failed",
+            "connection timeout",
+            "server closed the connection",
+            "terminating connection",
+            "connection is lost",
+            "connection is closed",
+            "could not translate host",
+            "failed to resolve",
+        ),
+        StorageError,
+        "PostgreSQL can't be reached.",
+        _SERVER_HINT,
     ),
 )
 

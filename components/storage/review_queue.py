@@ -33,6 +33,7 @@ from components.storage.review_rows import (
     verdict_record,
     verdict_row,
 )
+from components.storage.review_search import filtered, open_with_text
 from components.storage.review_tables import ReviewAssignmentRow, ReviewItemRow, ReviewVerdictRow
 
 LOCK = timedelta(minutes=30)
@@ -120,11 +121,15 @@ class ReviewQueue:
         free = or_(row.locked_until.is_(None), row.locked_until <= self._now(), row.locked_by == reviewer)
         judged = self._judged_by(reviewer)
         skipped = select(mine.item_id).where(mine.item_id == row.id, mine.reviewer == reviewer, mine.skipped.is_(True))
-        wanted = [row.batch_id == wish.batch_id, *wish.filter.conditions()]
         if wish.order == "conflicts":
-            conflicts = [*wanted, row.outcome == "conflict", free, ~judged]
+            conflicts = [*filtered(wish.batch_id, wish.filter), row.outcome == "conflict", free, ~judged]
             return session.scalars(select(row).where(*conflicts).order_by(row.seq).limit(1)).first()
-        conditions = [*wanted, row.is_open.is_(True), free, ~judged]
+        conditions = [row.batch_id == wish.batch_id, row.is_open.is_(True), free, ~judged, *wish.filter.conditions()]
+        if wish.filter.text:
+            found_text = open_with_text(session, wish.batch_id, wish.filter.text)
+            if found_text is None:
+                return None
+            conditions.append(found_text)
         own = (mine.reviewer == reviewer, mine.batch_id == wish.batch_id)
         given = select(func.count()).select_from(mine).where(*own)
         from_slice = ((session.scalar(given) or 0) + 1) % _SLICE_EVERY == 0
@@ -152,9 +157,13 @@ class ReviewQueue:
         row = ReviewItemRow
         column = {"divergence": row.divergence_nats, "disagreement": row.disagreement}.get(order, row.random_key)
         # The slice has an order of its own, or what is judged of it would not be a random part.
-        by = row.random_key.desc() if in_slice else column.desc().nulls_last()
-        query = select(row).where(*conditions, row.in_slice.is_(in_slice)).order_by(by, row.seq.desc())
-        return session.scalars(query.limit(1)).first()
+        by = row.random_key if in_slice else column
+        query = select(row).where(*conditions, row.in_slice.is_(in_slice)).limit(1)
+        # Two steps and not "nulls last", for which PostgreSQL would not walk along the index.
+        measured = session.scalars(query.where(by.is_not(None)).order_by(by.desc(), row.seq.desc())).first()
+        if measured is not None or by is row.random_key:
+            return measured
+        return session.scalars(query.where(by.is_(None)).order_by(row.seq.desc())).first()
 
     def _give(
         self, session: Session, reviewer: str, item: ReviewItemRow, wish: Wish, *, is_repeat: bool

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, String, cast, or_
+from sqlalchemy import ColumnElement, String, cast
 from sqlalchemy.orm import Session
 
 from components.core.answers import ImageRecord, Sampling
@@ -24,7 +24,6 @@ from components.core.reviews import (
     ReviewOutcome,
     Verdict,
 )
-from components.storage.column_types import to_stored
 from components.storage.review_tables import ReviewAssignmentRow, ReviewBatchRow, ReviewItemRow, ReviewVerdictRow
 
 ORDERS = ("divergence", "disagreement", "random", "conflicts")
@@ -43,7 +42,7 @@ class ItemFilter:
     max_nats: float | None = None
 
     def conditions(self) -> list[ColumnElement[bool]]:
-        """As conditions of a query over ``ReviewItemRow``.
+        """As conditions of a query over ``ReviewItemRow``, all but the text, which ``review_search`` looks for.
 
         Raises:
             InputError: there is no such outcome.
@@ -57,10 +56,6 @@ class ItemFilter:
             found.append(row.outcome.is_(None) if self.outcome == "unreviewed" else row.outcome == self.outcome)
         if self.different_only:
             found.append(row.disagreement > 0)
-        if self.text:
-            wanted = to_stored(self.text)
-            columns = (row.prompt, row.base_text, row.candidate_text, row.key)
-            found.append(or_(*(column.icontains(wanted, autoescape=True) for column in columns)))
         if self.tag:
             found.append(cast(row.tags, String).contains(json.dumps(self.tag), autoescape=True))
         if self.min_nats is not None:

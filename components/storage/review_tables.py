@@ -80,6 +80,16 @@ class ReviewItemRow(Base):
     locked_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
+class ReviewTextRow(Base):
+    """All texts of one item in lower case, to be searched."""
+
+    __tablename__ = "review_texts"
+
+    seq: Mapped[int] = mapped_column(ForeignKey("review_items.seq"), primary_key=True, autoincrement=False)
+    batch_id: Mapped[str] = mapped_column(String(64), index=True)
+    text: Mapped[str] = mapped_column(ExactText)
+
+
 class ReviewAssignmentRow(Base):
     """What one reviewer was given; ``a_is`` is the seal."""
 

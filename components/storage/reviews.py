@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from components.core.errors import InputError, RecordNotFoundError
@@ -24,7 +24,8 @@ from components.storage.review_rows import (
     item_row,
     verdict_record,
 )
-from components.storage.review_tables import ReviewBatchRow, ReviewItemRow, ReviewVerdictRow
+from components.storage.review_search import add_texts, filtered, renew_text
+from components.storage.review_tables import ReviewBatchRow, ReviewItemRow, ReviewTextRow, ReviewVerdictRow
 
 SLICE_SHARE = 0.05
 _CHUNK = 1000
@@ -69,6 +70,7 @@ class ReviewRepository:
                 raise InputError(f"There is a batch {batch.id} already.", field="batch")
             session.add(batch_row(batch))
             session.flush()
+            rows: list[ReviewItemRow] = []
             count = 0
             for position, question in enumerate(questions):
                 trace_id = secrets.token_hex(16)
@@ -77,11 +79,13 @@ class ReviewRepository:
                         id=secrets.token_hex(12), batch_id=batch.id, position=position, candidate_engine=engine_id,
                         question=question, state=ItemState.PENDING, trace_id=trace_id,
                     )  # fmt: skip
-                    session.add(self._row(item, batch.overlap))
+                    rows.append(self._row(item, batch.overlap))
                     count += 1
-                if count % _CHUNK < len(batch.candidate_engines):
-                    session.flush()
-                    session.expunge_all()
+                if len(rows) >= _CHUNK:
+                    _insert(session, rows)
+                    rows = []
+            _insert(session, rows)
+            _count_anew(session)
             return count
 
         return self._database.write(insert)
@@ -96,7 +100,8 @@ class ReviewRepository:
         def insert(session: Session) -> None:
             session.add(batch_row(batch))
             session.flush()
-            session.add_all(self._row(item, batch.overlap) for item in items)
+            _insert(session, [self._row(item, batch.overlap) for item in items])
+            _count_anew(session)
 
         self._database.write(insert)
 
@@ -135,6 +140,7 @@ class ReviewRepository:
                 for name, value in answered_columns(answered).items():
                     setattr(row, name, value)
                 row.trace_id, row.state, row.failure, row.is_open = answered.trace_id, ItemState.DONE.value, None, True
+                renew_text(session, row)
 
         self._database.write(store)
 
@@ -238,7 +244,7 @@ class ReviewRepository:
     def items(self, batch_id: str, wanted: ItemFilter, limit: int = 50, offset: int = 0) -> tuple[list[Item], int]:
         """A page of a batch's items, most divergent first, and how many there are in all."""
         row = ReviewItemRow
-        conditions = [row.batch_id == batch_id, *wanted.conditions()]
+        conditions = filtered(batch_id, wanted)
         page = select(row).where(*conditions).order_by(row.divergence_nats.desc().nulls_last(), row.seq.desc())
 
         def find(session: Session) -> tuple[list[Item], int]:
@@ -278,7 +284,7 @@ class ReviewRepository:
         """Items that have a verdict, by id, as far as the filter takes them."""
         row = ReviewItemRow
         verdicts = select(ReviewVerdictRow.item_id).where(ReviewVerdictRow.batch_id == batch_id)
-        query = select(row).where(row.batch_id == batch_id, row.id.in_(verdicts), *wanted.conditions())
+        query = select(row).where(row.id.in_(verdicts), *filtered(batch_id, wanted))
         return self._database.read(lambda session: {found.id: item_record(found) for found in session.scalars(query)})
 
     def has_batch(self, batch_id: str) -> bool:
@@ -288,3 +294,19 @@ class ReviewRepository:
         except RecordNotFoundError:
             return False
         return True
+
+
+def _insert(session: Session, rows: list[ReviewItemRow]) -> None:
+    """New items with their texts; they are forgotten by the session, so that memory stays bounded."""
+    session.add_all(rows)
+    session.flush()
+    add_texts(session, rows)
+    session.flush()
+    session.expunge_all()
+
+
+def _count_anew(session: Session) -> None:
+    """PostgreSQL plans by what it counted last; it would count by itself, but only after a minute of slow steps."""
+    if session.get_bind().dialect.name == "postgresql":
+        for table in (ReviewItemRow, ReviewTextRow):
+            session.execute(text(f"ANALYZE {table.__tablename__}"))

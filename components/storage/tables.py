@@ -226,3 +226,11 @@ class BenchmarkRow(Base):
     job_id: Mapped[str | None] = mapped_column(String(64), index=True)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     document: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+
+class InstallationRow(Base):
+    """One row: the id that the folder of files has too."""
+
+    __tablename__ = "installation"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)

@@ -51,3 +51,27 @@ def test_an_engine_stops_and_starts_and_the_column_says_so(models: ComparePage) 
     models.choose_engine(1, "Scripted slow")  # choosing a stopped engine starts it
     models.ask("Count up.")
     assert models.answer(1).startswith("w0 grün")
+
+
+def test_the_memory_plan_says_what_fits_where(models: ComparePage) -> None:
+    page = models.page
+    page.locator(".dt-memory > summary").click()
+    result = page.locator("#dt-memory-result")
+    page.locator(".dt-memory select").first.select_option("pixtral-large-2411/w8a8")
+    expect(result.get_by_role("region", name="pixtral-large-2411/base")).to_be_visible()
+    expect(result).to_contain_text("231.0 GiB of weights, by formula from published figures")
+    cell = result.locator("tr", has=page.locator("th", has_text="80 GB")).locator("td").nth(3)
+    expect(cell).to_contain_text("Together, apart")
+    cell.get_by_role("button").click()
+    expect(cell.get_by_role("button")).to_have_attribute("aria-pressed", "true")
+    expect(result.locator(".dt-flags").first).to_contain_text("--tensor-parallel-size=4")
+    expect(result.locator(".dt-seat").last).to_contain_text("on GPU 4, 5")
+    users = page.get_by_label("Users at a time")
+    users.fill("0")
+    users.press("Enter")
+    expect(result.get_by_role("alert")).to_contain_text("users is a whole number")
+    users.fill("4")
+    users.press("Enter")
+    expect(result).to_contain_text("For 4 users at 25,000 tokens each")
+    small = result.locator("tr", has=page.locator("th", has_text="24 GB")).locator("td").first
+    expect(small).to_contain_text("Does not fit")

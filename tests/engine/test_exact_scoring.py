@@ -22,17 +22,16 @@ from components.core import divergence
 from components.core.errors import EngineFailureError, RequestRefusedError
 from components.engines.exact_scoring import ExactResult, ExactScorer, PathTokens, post_json
 from components.engines.transport import EngineClient
-from tests.engine.serving import BASE, ROOT, ScoredPair, answered_path, client_of, scored_pair, served
+from tests.engine.serving import BASE, ROOT, Engines, ScoredPair, answered_path, client_of, served
 from tests.noise import NOISE
 
 HEAD_NAME = "language_model.model.embed_tokens.weight"
 SAMPLES = ROOT / "assets" / "samples"
 
 
-@pytest.fixture(scope="module")
-def pair() -> Iterator[ScoredPair]:
-    with scored_pair("w4a16", all_logprobs=True) as pair:
-        yield pair
+@pytest.fixture
+def pair(engines: Engines) -> ScoredPair:
+    return ScoredPair(engines.base, engines.w4a16, engines.exchange)
 
 
 def data_url(name: str) -> str:
@@ -112,6 +111,10 @@ async def test_statistics_equal_float64_from_the_same_states(pair: ScoredPair) -
     assert (result.statistics["kl_base_to_candidate_nats"] > 0).any()
     assert (result.statistics["kl_base_to_candidate_nats"] >= 0).all()
     np.testing.assert_array_equal(result.statistics["base_target_rank"], divergence.rank_of_target(log_p, targets))
+    quick = await ExactScorer(pair.exchange, quick=True).score(base, candidate, path)
+    assert (result.logits_dtype, quick.logits_dtype) == ("float64", "float32")
+    for name, values in expected.items():
+        np.testing.assert_allclose(quick.statistics[name], values, atol=2e-5, err_msg=name)
     assert not any(pair.exchange.glob("*.error"))
 
 

@@ -59,3 +59,20 @@ def test_hosts_are_loopback_unless_more_are_named() -> None:
     assert guard_rules(Settings()).hosts >= {"127.0.0.1", "localhost"}
     assert "lab.example" in guard_rules(Settings(allowed_hosts="lab.example")).hosts
     assert guard_rules(Settings(host="0.0.0.0", public=True)).hosts == frozenset()
+
+
+@pytest.mark.parametrize("url", ["mysql://u:hidden@h/d", "sqlite:////x/y.db", "host=h password=hidden"])
+def test_a_database_of_another_kind_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Settings(database_url=url)
+    (error,) = caught.value.errors(include_url=False)
+    assert "postgresql://user:password@host/name" in error["msg"]
+    assert "hidden" not in error["msg"]
+
+
+def test_records_and_files_lie_in_the_state_folder_or_where_one_says(tmp_path: Path) -> None:
+    alone = Settings(state_dir=tmp_path)
+    assert (alone.records_url, alone.files_dir) == (f"sqlite:///{tmp_path}/diptych.db", tmp_path)
+    url = "postgresql://u@h/d"
+    shared = Settings(state_dir=tmp_path, database_url=url, shared_dir=str(tmp_path / "files"))
+    assert (shared.records_url, shared.files_dir) == (url, tmp_path / "files")

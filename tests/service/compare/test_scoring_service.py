@@ -32,9 +32,9 @@ def services(tmp_path: Path) -> Iterator[Services]:
     services.close()
 
 
-def result(alone: tuple[int, ...], in_company: tuple[int, ...], *, logits_dtype: str = "float64") -> ExactResult:
+def result(alone: tuple[int, ...], in_company: tuple[int, ...], *, device: str = "cpu") -> ExactResult:
     kl = {"kl_base_to_candidate_nats": np.array([0.0, 0.01])}
-    return ExactResult(kl, {}, "bfloat16", logits_dtype, in_company, alone)
+    return ExactResult(kl, {}, "bfloat16", "float32", in_company, alone, device)
 
 
 class Engines:
@@ -140,7 +140,7 @@ async def test_what_base_and_candidate_read_differently_is_refused(services: Ser
 
 
 def test_what_only_a_gpu_computes_is_said_to_be_untried() -> None:
-    assert "not yet tried on a GPU" in precision_of(result((1,), (1,), logits_dtype="float32"))
+    assert "not yet tried on a GPU" in precision_of(result((1,), (1,), device="cuda"))
     assert "GPU" not in precision_of(result((1,), (1,)))
 
 

@@ -12,7 +12,7 @@ from components.core.errors import RecordNotFoundError
 from components.core.scores import Score, TokenScore
 from components.storage.answer_records import AnswerRecords, score_records
 from components.storage.blobs import BlobStore
-from components.storage.database import Database, sqlite_url
+from components.storage.database import Database
 from components.storage.traces import TraceRepository
 from tests.data.traces import MOMENT, turn
 
@@ -29,8 +29,8 @@ def score(name: str, hours: int, candidate: str = "embedded/candidate", answer_i
 
 
 @pytest.fixture
-def scores(tmp_path: Path) -> Iterator[AnswerRecords[Score]]:
-    database = Database(sqlite_url(tmp_path / "diptych.db"))
+def scores(tmp_path: Path, database_url: str) -> Iterator[AnswerRecords[Score]]:
+    database = Database(database_url)
     database.open()
     blobs = BlobStore(tmp_path / "blobs")
     TraceRepository(database, blobs).create_turn(turn("t1"))

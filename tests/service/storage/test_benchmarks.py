@@ -14,7 +14,7 @@ from components.core.jobs import Job
 from components.core.states import JobState
 from components.jobs.records import JobFolder
 from components.storage.benchmarks import BenchmarkRepository
-from components.storage.database import Database, sqlite_url
+from components.storage.database import Database
 
 pytestmark = pytest.mark.service
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -22,8 +22,8 @@ FIGURES = Path(__file__).parents[3] / "assets" / "published" / "figures.yaml"
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(sqlite_url(tmp_path / "diptych.db"))
+def database(database_url: str) -> Iterator[Database]:
+    database = Database(database_url)
     database.open()
     yield database
     database.close()

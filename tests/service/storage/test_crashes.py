@@ -30,7 +30,7 @@ from components.storage.traces import TraceRepository
 from tests.data.traces import finished, turn
 
 state = Path(sys.argv[1])
-database = Database(sqlite_url(state / "diptych.db"))
+database = Database(sys.argv[3] if len(sys.argv) > 3 else sqlite_url(state / "diptych.db"))
 database.open()
 traces = TraceRepository(database, BlobStore(state / "blobs"))
 print("recovered", traces.recover(), flush=True)
@@ -53,13 +53,14 @@ database.close()
 """
 
 
-def check_whole(state: Path, created: set[int], finished: set[int]) -> None:
+def check_whole(state: Path, url: str, created: set[int], finished: set[int]) -> None:
     """Everything that was acknowledged is there and whole, after what the next start does."""
     blobs = BlobStore(state / "blobs")
-    database = Database(sqlite_url(state / "diptych.db"))
+    database = Database(url)
     database.open()
     try:
-        assert database.read(lambda session: session.execute(text("PRAGMA integrity_check")).scalar()) == "ok"
+        if url.startswith("sqlite"):
+            assert database.read(lambda session: session.execute(text("PRAGMA integrity_check")).scalar()) == "ok"
         traces = TraceRepository(database, blobs)
         traces.recover()
         for number in created:
@@ -75,11 +76,11 @@ def check_whole(state: Path, created: set[int], finished: set[int]) -> None:
         database.close()
 
 
-def test_f56_kill_9_of_the_writer_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
+def test_f56_kill_9_of_the_writer_loses_nothing_that_was_acknowledged(tmp_path: Path, database_url: str) -> None:
     created: set[int] = set()
     finished: set[int] = set()
     for round_number in range(5):
-        argv = [sys.executable, "-c", WRITER, str(tmp_path), str(max(created, default=0))]
+        argv = [sys.executable, "-c", WRITER, str(tmp_path), str(max(created, default=0)), database_url]
         with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as writer:
             assert writer.stdout is not None
             lines: list[str] = []
@@ -100,13 +101,13 @@ def test_f56_kill_9_of_the_writer_loses_nothing_that_was_acknowledged(tmp_path: 
             elif word == "finished":
                 finished.add(int(number))
         # A turn may have been stored whose acknowledgement was lost with the process; the next one starts after it.
-        created |= {max(created) + 1} if _is_there(tmp_path, max(created) + 1) else set()
+        created |= {max(created) + 1} if _is_there(database_url, max(created) + 1) else set()
     assert len(finished) > 20
-    check_whole(tmp_path, created, finished)
+    check_whole(tmp_path, database_url, created, finished)
 
 
-def _is_there(state: Path, number: int) -> bool:
-    database = Database(sqlite_url(state / "diptych.db"))
+def _is_there(url: str, number: int) -> bool:
+    database = Database(url)
     database.open()
     try:
         query = text("SELECT count(*) FROM turns WHERE id = :id")
@@ -136,7 +137,7 @@ def test_f55_under_a_file_size_limit_it_is_the_same_error(tmp_path: Path) -> Non
     done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60, preexec_fn=limit)
     check_full(done)
     finished = {int(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("finished")}
-    check_whole(tmp_path, finished, finished)
+    check_whole(tmp_path, sqlite_url(tmp_path / "diptych.db"), finished, finished)
 
 
 def check_full(done: subprocess.CompletedProcess[str]) -> None:

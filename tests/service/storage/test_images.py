@@ -13,7 +13,7 @@ from PIL import Image
 from components.core.answers import ImageRecord
 from components.core.errors import AmbiguousPixelsError, CorruptImageError, ImageTooLargeError
 from components.storage.blobs import BlobStore
-from components.storage.database import Database, sqlite_url
+from components.storage.database import Database
 from components.storage.images import ImageLimits, ImageStore
 from tests.data.images import make_images as draw
 
@@ -26,8 +26,8 @@ def blobs(tmp_path: Path) -> BlobStore:
 
 
 @pytest.fixture
-def images(tmp_path: Path, blobs: BlobStore) -> Iterator[ImageStore]:
-    database = Database(sqlite_url(tmp_path / "diptych.db"))
+def images(tmp_path: Path, database_url: str, blobs: BlobStore) -> Iterator[ImageStore]:
+    database = Database(database_url)
     database.open()
     yield ImageStore(blobs, database=database)
     database.close()

@@ -28,8 +28,8 @@ def job(name: str, **changes: Any) -> Job:
     return Job.model_validate({**values, **changes})
 
 
-def test_a_job_comes_back_exactly(tmp_path: Path) -> None:
-    database = Database(sqlite_url(tmp_path / "diptych.db"))
+def test_a_job_comes_back_exactly(database_url: str) -> None:
+    database = Database(database_url)
     database.open()
     try:
         jobs = JobRepository(database, lambda: NOW)

@@ -10,7 +10,7 @@ import pytest
 from components.core.errors import RecordNotFoundError
 from components.core.states import RepeatState
 from components.storage.blobs import BlobStore
-from components.storage.database import Database, sqlite_url
+from components.storage.database import Database
 from components.storage.repeats import RepeatRepository
 from components.storage.traces import TraceRepository
 from tests.data.repeats import column, repeat, sample
@@ -20,8 +20,8 @@ pytestmark = pytest.mark.service
 
 
 @pytest.fixture
-def repeats(tmp_path: Path) -> Iterator[RepeatRepository]:
-    database = Database(sqlite_url(tmp_path / "diptych.db"))
+def repeats(tmp_path: Path, database_url: str) -> Iterator[RepeatRepository]:
+    database = Database(database_url)
     database.open()
     TraceRepository(database, BlobStore(tmp_path / "blobs")).create_turn(turn("t1"))
     yield RepeatRepository(database)

@@ -7,13 +7,12 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
 from components.core.errors import InputError, RecordNotFoundError
 from components.core.reviews import Choice, ReviewOutcome
-from components.storage.database import Database, sqlite_url
+from components.storage.database import Database
 from components.storage.review_given import Judgement, Wish
 from components.storage.review_queue import LOCK, ReviewQueue
 from components.storage.review_rows import ItemFilter
@@ -34,8 +33,8 @@ class Clock:
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(sqlite_url(tmp_path / "records.db"))
+def database(database_url: str) -> Iterator[Database]:
+    database = Database(database_url)
     database.open()
     yield database
     database.close()
@@ -256,7 +255,7 @@ def test_filters(database: Database, queue: ReviewQueue) -> None:
         ids(outcome="lost")
 
 
-def test_verdicts_survive_a_restart(database: Database, queue: ReviewQueue, tmp_path: Path) -> None:
+def test_verdicts_survive_a_restart(database: Database, queue: ReviewQueue, database_url: str) -> None:
     fill(database, 5)
     for _ in range(2):
         given = queue.next("ann", WISH)
@@ -264,7 +263,7 @@ def test_verdicts_survive_a_restart(database: Database, queue: ReviewQueue, tmp_
         queue.submit("ann", given.item.id, TIE)
     held = queue.next("ann", WISH)
     database.close()
-    again = Database(sqlite_url(tmp_path / "records.db"))
+    again = Database(database_url)
     again.open()
     try:
         assert len(ReviewRepository(again).verdicts("b1")) == 2

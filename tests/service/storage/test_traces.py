@@ -12,7 +12,7 @@ from components.core.errors import InputError, RecordNotFoundError
 from components.core.states import Outcome
 from components.core.traces import Alarm, StoredAnswer
 from components.storage.blobs import BlobStore
-from components.storage.database import Database, sqlite_url
+from components.storage.database import Database
 from components.storage.traces import TraceRepository
 from tests.data.traces import MOMENT, finished, image, slot, turn
 
@@ -25,8 +25,8 @@ def blobs(tmp_path: Path) -> BlobStore:
 
 
 @pytest.fixture
-def traces(tmp_path: Path, blobs: BlobStore) -> Iterator[TraceRepository]:
-    database = Database(sqlite_url(tmp_path / "diptych.db"))
+def traces(tmp_path: Path, database_url: str, blobs: BlobStore) -> Iterator[TraceRepository]:
+    database = Database(database_url)
     database.open()
     yield TraceRepository(database, blobs, lambda: MOMENT)
     database.close()

@@ -41,9 +41,8 @@ def test_every_statistic_equals_the_reference(
     weight = torch.tensor(draw.normal(size=(ids, 16)), dtype=torch.bfloat16)
     weight_2 = weight + torch.tensor(draw.normal(size=(ids, 16)) * noise / 10, dtype=torch.bfloat16)
     targets = draw.integers(ids, size=tokens)
-    found = measure.measure(
-        hidden, measure.Head(weight), other, measure.Head(weight_2), torch.tensor(targets), min(5, ids)
-    )
+    inputs = hidden, measure.Head(weight), other, measure.Head(weight_2), torch.tensor(targets), min(5, ids)
+    found, quick = measure.measure(*inputs), measure.measure(*inputs, quick=True)
     log_p = divergence.log_softmax((hidden.double() @ weight.double().T).numpy())
     log_q = divergence.log_softmax((other.double() @ weight_2.double().T).numpy())
     expected = [
@@ -55,13 +54,15 @@ def test_every_statistic_equals_the_reference(
         divergence.margin_nats(log_p), divergence.margin_nats(log_q),
     ]  # fmt: skip
     np.testing.assert_allclose(found["statistics"].numpy(), np.stack(expected, axis=1), atol=1e-9)
+    exact = [column for column, name in enumerate(measure.COLUMNS) if not name.endswith("rank")]  # of ties, either
+    np.testing.assert_allclose(quick["statistics"].numpy()[:, exact], np.stack(expected, axis=1)[:, exact], atol=2e-5)
     np.testing.assert_array_equal(found["base_top_ids"].numpy(), divergence.top_k_ids(log_p, min(5, ids)))
     assert (found["statistics"][:, :4] >= 0).all()
 
 
 def test_tiles_give_what_one_piece_gives(measure: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     draw = np.random.default_rng(7)
-    hidden, other = (torch.tensor(draw.normal(size=(23, 8)), dtype=torch.bfloat16) for _ in range(2))
+    hidden, other = (torch.tensor(draw.normal(size=(23, 8)), dtype=torch.float32) for _ in range(2))
     head = measure.Head(torch.tensor(draw.normal(size=(50, 8)), dtype=torch.bfloat16), 0.5, 30.0)
     targets = torch.arange(23)
     whole = measure.measure(hidden, head, other, head, targets, 4)
@@ -83,7 +84,7 @@ def test_other_vocabularies_are_refused(measure: ModuleType) -> None:
 
 def test_a_scale_and_a_cap_are_applied_as_the_model_does(measure: ModuleType) -> None:
     head = measure.Head(torch.eye(2), scale=2.0, soft_cap=10.0)
-    logits = head.logits(torch.tensor([[30.0, 0.0]]))
+    logits = head.logits(torch.tensor([[30.0, 0.0]]), torch.float64)
     assert logits[0, 0] == pytest.approx(20 * np.tanh(3.0))
 
 
@@ -98,3 +99,15 @@ def test_states_that_are_no_numbers_are_refused_with_side_and_token(
     head = measure.Head(torch.ones(5, 4))
     with pytest.raises(ValueError, match=f"the {side}'s logits are not finite numbers at token 2"):
         measure.measure(states[0], head, states[1], head, torch.zeros(3, dtype=torch.int64), 2)
+
+
+def test_tiny_differences_keep_their_digits_and_none_is_exactly_zero(measure: ModuleType) -> None:
+    draw = np.random.default_rng(11)
+    weight = torch.tensor(draw.normal(size=(3000, 32)), dtype=torch.float64)
+    hidden = torch.tensor(draw.normal(size=(4, 32)), dtype=torch.float64)
+    other = hidden + 1e-6 * torch.tensor(draw.normal(size=(4, 32)), dtype=torch.float64)
+    head, targets = measure.Head(weight), torch.zeros(4, dtype=torch.int64)
+    log_p, log_q = (divergence.log_softmax((states @ weight.T).numpy()) for states in (hidden, other))
+    table = measure.measure(hidden, head, other, head, targets, 2)["statistics"].numpy()
+    np.testing.assert_allclose(table[:, 0], divergence.kl_nats(log_p, log_q), rtol=1e-3)  # some 1e-11 nats
+    assert (measure.measure(hidden, head, hidden, head, targets, 2)["statistics"][:, :4] == 0).all()

@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 
 from components.core.errors import InputError, ProfileError
+from components.core.model_shape import Linear
 from components.profiles.loader import load_pair, load_recipes, read_recipe
 from components.profiles.recipe import RecipeProfile
 from components.quantize.calibration_plan import plan_calibration, with_defaults_for
 from components.quantize.needs import Work, needs_of, seconds_of
 from components.quantize.overrides import with_overrides
 from components.quantize.script import complete_script
-from components.quantize.shapes import Linear, ModelShape, check_groups, kept_parts, quantized_linears
+from components.quantize.shapes import ModelShape, check_groups, kept_parts, quantized_linears
 from components.quantize.targets import Target
 
 ROOT = Path(__file__).parents[3]

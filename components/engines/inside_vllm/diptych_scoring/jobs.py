@@ -6,7 +6,10 @@ A job arrives as ``SamplingParams.extra_args["diptych"]``:
     first_row  the prompt row that predicts the first scored token (prompt length - 1)
     compare    id of the base's job, whose states are compared with this model's; absent = only write the states
     write_head write the output projection too, for a candidate whose own differs
+    write_rows write log-probabilities as llama.cpp's base file holds them instead of the states
+    against    id of a file with such rows of some base and its targets, with which this model is compared
     top_k      alternatives of each side
+    quick      many tokens are coming: logits in float32
 
 The prompt is context + answer; row ``i`` predicts token ``i + 1``, and the last row predicts what would follow the
 answer: its target is the job's ``next_id`` (the end of the answer), or it is left out.
@@ -28,6 +31,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from .measure import COLUMNS, Head, logits_dtype, measure
+from .rows import COLUMNS as ROW_COLUMNS
+from .rows import measure_rows, rows_of
 
 FOLDER_VARIABLE = "DIPTYCH_EXCHANGE"
 HEAD_NEEDED = "HEAD_NEEDED"  # the app then asks the base for its output projection
@@ -46,7 +51,10 @@ class Job:
     next_id: int | None
     compare: str | None
     write_head: bool
+    write_rows: bool
+    against: str | None
     top_k: int
+    quick: bool
     rows: list[torch.Tensor] = field(default_factory=list)
     batch_tokens: list[int] = field(default_factory=list)  # tokens of every step that computed some of them
 
@@ -60,8 +68,8 @@ def read_job(extra_args: dict[str, Any] | None) -> Job | None:
     given = (extra_args or {}).get("diptych")
     if given is None:
         return None
-    compare = given.get("compare")
-    for name in (given["id"], *([compare] if compare else [])):
+    compare, against = given.get("compare"), given.get("against")
+    for name in (given["id"], *(other for other in (compare, against) if other)):
         if not _ID.fullmatch(str(name)):
             raise ValueError("a job's id has 32 hex digits")
     next_id = given.get("next_id")
@@ -71,7 +79,10 @@ def read_job(extra_args: dict[str, Any] | None) -> Job | None:
         next_id=None if next_id is None else int(next_id),
         compare=compare,
         write_head=bool(given.get("write_head")),
+        write_rows=bool(given.get("write_rows")),
+        against=against,
         top_k=int(given.get("top_k", 20)),
+        quick=bool(given.get("quick")),
     )
 
 
@@ -105,17 +116,27 @@ class Desk:
             "head_sha256": self._head_hash,
             "batch_tokens": ",".join(map(str, job.batch_tokens)),
             "dtype": str(states.dtype).split(".")[-1],
+            "device": states.device.type,
         }
-        if job.compare is None:
+        threads = 1 if states.is_cuda else len(os.sched_getaffinity(0))
+        if job.write_rows:
+            tensors = {"rows": rows_of(states, head, threads)}
+            facts["ids"] = str(head.weight.shape[0])
+        elif job.against is not None:
+            rows = self._rows(job.against, targets).to(states.device)
+            wanted = torch.tensor(targets, device=states.device)
+            tensors = {"statistics": measure_rows(rows, states, head, wanted, threads)}
+            facts["columns"] = ",".join(ROW_COLUMNS)
+        elif job.compare is None:
             tensors = {"hidden": states.contiguous(), "targets": torch.tensor(targets)}
             if job.write_head:
                 self._write_head(head)
         else:
             base_states, base_head = self._base(job.compare, targets, states.device)
             wanted = torch.tensor(targets, device=states.device)
-            threads = 1 if states.is_cuda else len(os.sched_getaffinity(0))
-            tensors = measure(base_states, base_head, states, head, wanted, job.top_k, threads)
-            facts |= {"columns": ",".join(COLUMNS), "logits_dtype": str(logits_dtype(states)).split(".")[-1]}
+            tensors = measure(base_states, base_head, states, head, wanted, job.top_k, threads, quick=job.quick)
+            dtype = logits_dtype(states, quick=job.quick)
+            facts |= {"columns": ",".join(COLUMNS), "logits_dtype": str(dtype).split(".")[-1]}
         _write_tensors(self._folder / f"{job.id}.safetensors", tensors, facts)
 
     def _base(self, job_id: str, targets: list[int], device: torch.device) -> tuple[torch.Tensor, Head]:
@@ -126,6 +147,12 @@ class Desk:
         if facts["head_sha256"] == self._head_hash:
             return states.to(device), self.head()
         return states.to(device), self._foreign_head(facts["head_sha256"], device)
+
+    def _rows(self, job_id: str, targets: list[int]) -> torch.Tensor:
+        with safe_open(self._folder / f"{job_id}.safetensors", "pt") as file:
+            if file.get_tensor("targets").tolist() != targets:
+                raise ValueError("the base was asked about other tokens")
+            return file.get_tensor("rows")
 
     def _foreign_head(self, sha256: str, device: torch.device) -> Head:
         if self._foreign is None or self._foreign[0] != sha256:

@@ -6,16 +6,16 @@ of the app's ``core/divergence.py``, against which tests compare this one; sums 
 
 from __future__ import annotations
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
 
 _BLOCK_ELEMENTS = 4 * 2**20  # logits of each of both models kept at once: 32 MB in float64
-_TILE_ELEMENTS = 2**17  # float64 temporaries: 1 MB each, so that they stay in the cache
-_HEAD_TILE_ELEMENTS = 2 * 2**20  # float64 copy of a part of a head: 16 MB
-_SQUARE_BELOW = 1e-7
-_LARGEST = 700.0  # exp of more is no number; no model's log-probabilities differ by so much
+_TILE_ELEMENTS = 2**17  # float64 temporaries: 1 MB each; fewer of them cost more in calls than the cache saves
+_HEAD_TILE_ELEMENTS = 2 * 2**20  # copy of a part of a head: 16 MB in float64
+_SMALLEST = 1e-300  # of which the logarithm is taken
 
 COLUMNS = (
     "kl_base_to_candidate_nats", "kl_candidate_to_base_nats", "jensen_shannon_nats", "total_variation",
@@ -38,25 +38,26 @@ class Head:
     scale: float = 1.0
     soft_cap: float | None = None
 
-    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Logits (n, V) of hidden states (n, H): operands as served, products and sums as ``logits_dtype`` says."""
-        ids = self.weight.shape[0]
-        if logits_dtype(hidden) is torch.float32:
-            result = torch.mm(hidden, self.weight.t(), out_dtype=torch.float32)
+    def logits(self, hidden: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """Logits (n, V) of hidden states (n, H): operands as served, products and sums in ``dtype``."""
+        if hidden.is_cuda and hidden.dtype is not dtype:
+            result = torch.mm(hidden, self.weight.t(), out_dtype=dtype)
         else:
-            result = torch.empty(len(hidden), ids, dtype=torch.float64, device=hidden.device)
-            states, step = hidden.double(), max(1, _HEAD_TILE_ELEMENTS // self.weight.shape[1])
+            ids = self.weight.shape[0]
+            result = torch.empty(len(hidden), ids, dtype=dtype, device=hidden.device)
+            states, step = hidden.to(dtype), max(1, _HEAD_TILE_ELEMENTS // self.weight.shape[1])
             for start in range(0, ids, step):
-                result[:, start : start + step] = states @ self.weight[start : start + step].double().t()
+                result[:, start : start + step] = states @ self.weight[start : start + step].to(dtype).t()
         if self.soft_cap is not None:
             result = torch.tanh(result / self.soft_cap) * self.soft_cap
         return result * self.scale if self.scale != 1.0 else result
 
 
-def logits_dtype(hidden: torch.Tensor) -> torch.dtype:
-    """float32 where a GPU multiplies 16-bit operands with float32 sums, else float64."""
+def logits_dtype(hidden: torch.Tensor, *, quick: bool) -> torch.dtype:
+    """float64; float32 for 16-bit operands on a GPU, or where many tokens are to be ``quick``. It holds their products
+    exactly, and its sums move a logit by some 1e-6."""
     half = hidden.dtype in (torch.bfloat16, torch.float16)
-    return torch.float32 if hidden.is_cuda and half else torch.float64
+    return torch.float32 if half and (quick or hidden.is_cuda) else torch.float64
 
 
 def measure(
@@ -67,6 +68,8 @@ def measure(
     targets: torch.Tensor,
     top_k: int,
     threads: int = 1,
+    *,
+    quick: bool = False,
 ) -> dict[str, torch.Tensor]:
     """Every statistic of N tokens.
 
@@ -77,6 +80,7 @@ def measure(
         top_k: how many of the likeliest ids of each side to give.
         threads: how many blocks of rows are computed at a time. vLLM keeps torch itself to an engine's share of the
             cores, but the other engines wait while this one scores.
+        quick: as in ``logits_dtype``.
 
     Returns:
         ``statistics`` (N, len(COLUMNS)) float64; for each side ``{base,candidate}_top_ids`` (N, k) int64 with
@@ -88,11 +92,12 @@ def measure(
     ids = head.weight.shape[0]
     if base_head.weight.shape[0] != ids:
         raise ValueError(f"the base has {base_head.weight.shape[0]} ids, the candidate {ids}")
+    dtype = logits_dtype(hidden, quick=quick)
     rows = max(1, min(_BLOCK_ELEMENTS // threads // ids, -(-len(hidden) // threads)))
 
     def block(start: int) -> dict[str, torch.Tensor]:
         own = slice(start, start + rows)
-        base_logits, logits = base_head.logits(base_hidden[own]), head.logits(hidden[own])
+        base_logits, logits = base_head.logits(base_hidden[own], dtype), head.logits(hidden[own], dtype)
         _check_finite("base", base_logits, start)
         _check_finite("candidate", logits, start)
         return _block(base_logits, logits, targets[own], min(top_k, ids))
@@ -125,26 +130,25 @@ def _joined(parts: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
 def _tile(
     base_logits: torch.Tensor, logits: torch.Tensor, targets: torch.Tensor, top_k: int
 ) -> dict[str, torch.Tensor]:
-    log_p = torch.log_softmax(base_logits.double(), dim=1)
-    log_q = torch.log_softmax(logits.double(), dim=1)
-    p, q = log_p.exp(), log_q.exp()
+    (log_p, p), (log_q, q) = _softmax(base_logits), _softmax(logits)
     target_p, target_q = (x.gather(1, targets[:, None])[:, 0] for x in (log_p, log_q))
-    (base_ids, base_margin), (candidate_ids, margin) = _top(log_p, top_k), _top(log_q, top_k)
+    base_ids, candidate_ids = _top(base_logits, top_k), _top(logits, top_k)
+    base_entropy, entropy = -_dot(p, log_p), -_dot(q, log_q)
     statistics = torch.stack(
         [
-            *_divergences(p, log_q - log_p),
-            (p - q).abs_().sum(1) / 2,
-            -(p * log_p).sum(1),
-            -(q * log_q).sum(1),
+            *_divergences(p, q, log_p, log_q, base_entropy + entropy),
+            base_entropy,
+            entropy,
             target_p,
             target_q,
-            1.0 + (log_p > target_p[:, None]).sum(1),
-            1.0 + (log_q > target_q[:, None]).sum(1),
-            base_margin,
-            margin,
+            _rank(base_logits, targets),
+            _rank(logits, targets),
+            _margin(log_p, base_ids),
+            _margin(log_q, candidate_ids),
         ],
         dim=1,
     )
+    base_ids, candidate_ids = base_ids[:, :top_k].contiguous(), candidate_ids[:, :top_k].contiguous()
     return {
         "statistics": statistics,
         "base_top_ids": base_ids,
@@ -156,25 +160,49 @@ def _tile(
     }
 
 
-def _divergences(p: torch.Tensor, e: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """KL(p‖q), KL(q‖p) and Jensen-Shannon of each row, from p and e = log q - log p; no term is negative.
+def _softmax(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probabilities and probabilities in float64, with one exp an id for both."""
+    shifted = logits.double() - logits.amax(dim=1, keepdim=True)
+    p = shifted.exp()
+    total = p.sum(dim=1, keepdim=True)
+    return shifted.sub_(total.log()), p.div_(total)
 
-    With t = expm1(e), so q = p (1 + t), and g = t - e: KL(p‖q) = sum p g, KL(q‖p) = sum p (t e - g), and
-    JSD = 1/2 sum p ((1 + t) e - (2 + t) log1p(t / 2)): two costly functions for all three.
+
+def _dot(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    return torch.linalg.vecdot(one, other, dim=1)
+
+
+def _divergences(
+    p: torch.Tensor, q: torch.Tensor, log_p: torch.Tensor, log_q: torch.Tensor, entropies: torch.Tensor
+) -> tuple[torch.Tensor, ...]:
+    """KL(p‖q), KL(q‖p), Jensen-Shannon and total variation of each row.
+
+    With e = log q - log p: KL(p‖q) = sum (q - p) - p e and KL(q‖p) = sum q e - (q - p), each term of which is not
+    negative; sum (q - p) is zero but for rounding, which it takes out. JSD = H((p + q) / 2) - (H(p) + H(q)) / 2, at
+    most a quarter of both KL together (Lin 1991). What is cut off at zero is rounding, some 1e-16.
     """
-    e = e.clamp_max(_LARGEST)
-    t = torch.expm1(e)
-    # Below this, rounding is as large as g itself, and e²/2 is exact to eight digits.
-    g = torch.where(e.abs() < _SQUARE_BELOW, e * e / 2, t - e)
-    middle = torch.log1p(t / 2)
-    jensen_shannon = ((1 + t) * e).sub_((2 + t) * middle).clamp_min_(0)  # of rounding only: each term is >= 0
-    return (p * g).sum(1), (p * (t * e).sub_(g).clamp_min_(0)).sum(1), (p * jensen_shannon).sum(1) / 2
+    e, surplus = log_q - log_p, q - p
+    extra = surplus.sum(1)
+    forward, backward = (extra - _dot(p, e)).clamp_min_(0), (_dot(q, e) - extra).clamp_min_(0)
+    total_variation = surplus.abs_().sum(1) / 2
+    both = p + q
+    log_both = both.clamp_min(_SMALLEST).log_()
+    jensen_shannon = (2 * math.log(2) - _dot(both, log_both) - entropies).div_(2).clamp_min_(0)
+    return forward, backward, torch.minimum(jensen_shannon, (forward + backward) / 4), total_variation
 
 
-def _top(log_p: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids of the k likeliest, best first, of equal ones the lowest id first; and the margin of the first."""
-    values, ids = torch.topk(log_p, max(k, 2), dim=1)
-    margin = values[:, 0] - values[:, 1]
+def _rank(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return 1.0 + torch.count_nonzero(logits > logits.gather(1, targets[:, None]), dim=1)
+
+
+def _margin(log_probs: torch.Tensor, top_ids: torch.Tensor) -> torch.Tensor:
+    best = log_probs.gather(1, top_ids[:, :2])
+    return best[:, 0] - best[:, 1]
+
+
+def _top(logits: torch.Tensor, k: int) -> torch.Tensor:
+    """Ids of the k likeliest, two at least, best first, of equal ones the lowest id first."""
+    values, ids = torch.topk(logits, max(k, 2), dim=1)
     by_id = torch.argsort(ids, dim=1)
     order = by_id.gather(1, torch.argsort(values.gather(1, by_id), dim=1, descending=True, stable=True))
-    return ids.gather(1, order)[:, :k].contiguous(), margin
+    return ids.gather(1, order)

@@ -1,0 +1,163 @@
+"""The memory plan: a model or a pair, what it weighs, and what fits on which hardware. Blocking; reads headers only."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from components.core.errors import InputError, PreparationError
+from components.core.memory_plan import ModelMemory, Use, image_tokens
+from components.engines.catalog import Catalog, CatalogEntry
+from components.engines.model_memory import ModelMemoryReader
+from components.profiles.loader import load_hardware
+from components.profiles.memory_fit import HardwareFit, hardware_table, use_of
+from components.profiles.schema import ServeSettings
+
+_REPO_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*")
+_FIELDS = ("users", "context", "kv_cache_dtype")
+_LIMITS = {"users": 1024, "context": 1_048_576}
+_KV_TYPES = ("auto", "fp8", "fp8_e4m3", "fp8_e5m2")
+_ACCEPTED = "Accepted: a pair, pair/model, owner/name of a repository, or the absolute path of a folder."
+_MAX_LENGTH = 1000
+# The use cases of card 001, width × height in pixels.
+PICTURES = ((1680, 2240), (640, 480), (480, 360))
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """What was planned, with what."""
+
+    named: str
+    models: tuple[tuple[ModelMemory, ServeSettings], ...]
+    use: Use
+    kv_cache_dtype: str
+    fits: tuple[HardwareFit, ...]
+    picture_tokens: tuple[tuple[int, int, int], ...]  # width, height, tokens; empty for a text model
+
+    @property
+    def is_pair(self) -> bool:
+        """Whether a base and a candidate were planned together."""
+        return len(self.models) > 1
+
+
+@dataclass(frozen=True)
+class _Wish:
+    users: int
+    context: int | None
+    kv_dtype: str | None
+
+
+class MemoryPlanner:
+    """Makes memory plans."""
+
+    def __init__(self, catalog: Catalog, reader: ModelMemoryReader, profiles: Path) -> None:
+        self._catalog, self._reader, self._profiles = catalog, reader, profiles
+
+    def choices(self) -> list[tuple[str, str]]:
+        """What of the catalog can be named, with a label: each candidate with its base, and each base alone."""
+        entries = [entry for entry in self._catalog.entries() if entry.model.source.kind != "remote"]
+        return [
+            (
+                entry.engine_id,
+                f"{entry.pair.title}: {entry.model.label}" + ("" if _is_base(entry) else " beside its base"),
+            )
+            for entry in sorted(entries, key=lambda entry: (entry.pair.title, _is_base(entry)))
+        ]
+
+    def plan(self, named: str, options: Mapping[str, Any], *, default: str, may_read: bool) -> MemoryPlan:
+        """The plan of a model of the catalog (a candidate: beside its base), of a repository or of a folder.
+
+        Args:
+            named: see ``_ACCEPTED``; a pair stands for its first candidate. "" = ``default``.
+            options: users (count), context (tokens of each user), kv_cache_dtype; what is left out is the profile's.
+            may_read: whether the caller may have folders of this machine and the hub read.
+
+        Raises:
+            InputError: names the field and what is accepted.
+        """
+        wish, named = _read_options(options), _checked_name(named) or default
+        try:
+            models, limit = self._models(named, may_read)
+        except PreparationError as exc:
+            raise InputError(exc.message, exc.hint, field="model", detail=exc.detail) from exc
+        serve = models[-1][1]
+        use = use_of(serve, users=wish.users, context=wish.context, kv_dtype=wish.kv_dtype)
+        hardware, _ = load_hardware(self._profiles)
+        patch = models[0][0].architecture.patch
+        return MemoryPlan(
+            named=named, models=models, use=use, kv_cache_dtype=wish.kv_dtype or serve.kv_cache_dtype,
+            fits=hardware_table(models, use, hardware, kv_dtype=wish.kv_dtype),
+            picture_tokens=_picture_tokens(limit, patch),
+        )  # fmt: skip
+
+    def _models(self, named: str, may_read: bool) -> tuple[tuple[tuple[ModelMemory, ServeSettings], ...], int | None]:
+        """Models with their settings, and the pixels to which pictures are scaled."""
+        entries = self._entries(named)
+        if entries:
+            found = tuple((self._known(entry), entry.pair.serve_of(entry.model)) for entry in entries)
+            return found, entries[0].pair.max_image_size
+        if not may_read:
+            raise InputError(
+                f"{named[:100]!r} is no model of this page.", "Sign in to have others read.", field="model"
+            )
+        if named.startswith("/"):
+            return ((self._reader.of_folder(Path(named)), ServeSettings()),), None
+        if not _REPO_ID.fullmatch(named):
+            raise InputError(f"There is no model {named[:100]!r}.", _ACCEPTED, field="model")
+        return ((self._reader.of_repository(named), ServeSettings()),), None
+
+    def _entries(self, named: str) -> Sequence[CatalogEntry]:
+        of_pair = self._catalog.of_pair(named)
+        if of_pair:
+            return of_pair[:2]
+        found = [entry for entry in self._catalog.entries() if entry.engine_id == named]
+        return found if not found or _is_base(found[0]) else [self._catalog.of_pair(found[0].pair.id)[0], found[0]]
+
+    def _known(self, entry: CatalogEntry) -> ModelMemory:
+        memory = self._reader.of_entry(entry)
+        if memory is None:
+            hint = "Name its repository or its folder instead."
+            raise InputError(f"The shape of {entry.engine_id} is not known here.", hint, field="model")
+        return memory
+
+
+def _picture_tokens(limit: int | None, patch: int | None) -> tuple[tuple[int, int, int], ...]:
+    if limit is None or patch is None:
+        return ()
+    return tuple((width, height, image_tokens(width, height, limit, patch)) for width, height in PICTURES)
+
+
+def _is_base(entry: CatalogEntry) -> bool:
+    return entry.model.role == "base"
+
+
+def _checked_name(named: object) -> str:
+    if not isinstance(named, str) or len(named) > _MAX_LENGTH or not named.isprintable():
+        raise InputError("The name of the model can't be used.", _ACCEPTED, field="model")
+    return named.strip()
+
+
+def _read_options(options: Mapping[str, Any]) -> _Wish:
+    if not isinstance(options, Mapping):
+        raise InputError("options is an object.", f"Accepted: {', '.join(_FIELDS)}.", field="options")
+    unknown = sorted(set(options) - set(_FIELDS))
+    if unknown:
+        raise InputError(f"There is no option {unknown[0]!r}.", f"Accepted: {', '.join(_FIELDS)}.", field=unknown[0])
+    kv_dtype = options.get("kv_cache_dtype") or None
+    if kv_dtype is not None and kv_dtype not in _KV_TYPES:
+        raise InputError("That is no type of KV cache.", f"Accepted: {', '.join(_KV_TYPES)}.", field="kv_cache_dtype")
+    return _Wish(_count(options, "users") or 1, _count(options, "context"), kv_dtype)
+
+
+def _count(options: Mapping[str, Any], name: str) -> int | None:
+    value = options.get(name)
+    if value is None or value == "":
+        return None
+    if isinstance(value, str) and value.strip().isascii() and value.strip().isdigit():
+        value = int(value[:20])
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _LIMITS[name]:
+        raise InputError(f"{name} is a whole number.", f"Accepted: 1 to {_LIMITS[name]}.", field=name)
+    return value
