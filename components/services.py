@@ -19,6 +19,7 @@ from components.cards.prose import ProseStore
 from components.cards.service import CardService
 from components.compare.changed_pictures import PictureChanger
 from components.compare.eyes import EyesService
+from components.compare.recorded import SUFFIX, store_recorded
 from components.compare.repeat import RepeatService
 from components.compare.scoring import ScoringService
 from components.compare.turns import TurnService
@@ -38,13 +39,14 @@ from components.jobs.queue import JobQueue
 from components.jobs.runner import JobRunner, RunnerSettings
 from components.jobs.service import JobService
 from components.models.memory_plan import MemoryPlanner
+from components.observability import Metrics
 from components.profiles.argv import INHERITED_VARIABLES
 from components.profiles.loader import list_pairs, load_pair
 from components.profiles.schema import PairProfile
 from components.publish.service import PublishService, PublishSettings
+from components.quantize.app_rows import StoredRows
 from components.quantize.candidates import CandidateShelf
 from components.quantize.service import QuantizeService, QuantizeSettings
-from components.quantize.trace_rows import TraceExport
 from components.review.runner import BatchRunner
 from components.review.service import ReviewFolders, ReviewService
 from components.settings import REPOSITORY, Settings
@@ -61,6 +63,7 @@ from components.storage.shared_folder import SharedFolder
 from components.storage.state_lock import StateLock
 from components.storage.traces import TraceRepository
 
+NO_ENGINES = "This page replays recorded turns; no engine runs here."
 _DRIVERS = {
     "quantize": "components.quantize.job", "benchmark": "components.benchmark.job", "publish": "components.publish.job",
 }  # fmt: skip
@@ -90,6 +93,8 @@ class Services:
     cards: CardService
     planner: MemoryPlanner
     publishing: PublishService
+    metrics: Metrics
+    recorded: tuple[str, ...]  # ids of the turns that recorded mode shows, those of the running pair last
     review: ReviewService
     database: Database
     lock: StateLock
@@ -101,10 +106,15 @@ class Services:
         """Engines to start with the app: the base and the candidate shown first."""
         return tuple(entry.engine_id for entry in self.catalog.of_pair(self.pair.id)[:2])
 
+    @property
+    def recorded_turn(self) -> str | None:
+        """The turn that a page in recorded mode opens with: the newest of the pair's; None = not in that mode."""
+        return self.recorded[-1] if self.recorded else None
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Start the first engines; on leaving, end all of them and close the records."""
-        if self.settings.start_engines:
+        if self.settings.starts_engines:
             for engine_id in self.first_engines:
                 await self.hub.start(engine_id)
         runner = asyncio.create_task(self.jobs.runner.run(), name="job runner")
@@ -136,35 +146,34 @@ def build_services(settings: Settings) -> Services:
     catalog = Catalog([pair, *(other for other in others if other.id != pair.id)])
     kept = _open_records(settings)
     database, blobs, shared, traces, images = kept.database, kept.blobs, kept.shared, kept.traces, kept.images
+    hub_token = os.environ.get("HF_TOKEN")
     preparer = ModelPreparer(
-        settings.state_dir / "models", REPOSITORY, hub_token=os.environ.get("HF_TOKEN"), child_env=_child_environment()
+        settings.state_dir / "models", REPOSITORY, hub_token=hub_token, child_env=_child_environment()
     )
     engine_settings = _spec_settings(settings)
-    hub = EngineHub(engine_specs(catalog, preparer, engine_settings))
+    hub = EngineHub(engine_specs(catalog, preparer, engine_settings), closed=NO_ENGINES if settings.recorded else "")
     shelf = CandidateShelf(
         catalog, hub, lambda entry: engine_spec(entry, preparer, engine_settings), settings.files_dir / "jobs"
     )
     records = BenchmarkRepository(database)
     intake = Intake(records, settings.files_dir / "jobs")
     intake.load_published(settings.assets_dir / "published" / "figures.yaml")
-    jobs = _job_service(settings, database, hub, (shelf.add, intake.take_in), shared.leads)
-    quantize = QuantizeService(
-        catalog, preparer, jobs.queue,
-        QuantizeSettings(settings.state_dir, REPOSITORY, pair.id, hub_token=os.environ.get("HF_TOKEN")),
-        export=TraceExport(traces, images).write,
-    )  # fmt: skip
+    lease = JobLease(hub, settings.state_dir, gpu_memory_bytes())
+    jobs = _job_service(settings, database, lease, (shelf.add, intake.take_in), shared.leads)
+    rows = StoredRows(traces, images, ReviewRepository(database), records, settings.assets_dir / "benchmark")
+    quantize_settings = QuantizeSettings(settings.state_dir, REPOSITORY, pair.id, hub_token)
+    quantize = QuantizeService(catalog, preparer, jobs.queue, quantize_settings, rows=rows, ask_room=lease.look)
     benchmarks = BenchmarkService(catalog, jobs.queue, records, _benchmark_settings(settings, pair.id))
     reader = _memory_reader(settings, preparer)
     cards = _card_service(settings, catalog, preparer, jobs, records, reader)
     publishing = _publish_service(settings, jobs, cards)
-    turns = TurnService(catalog=catalog, hub=hub, traces=traces, images=images, now=_utc_now)
-    scores = score_records(database, blobs)
-    exact = ExactScorer(exchange_folder(settings.state_dir))
-    exact.remove_leftovers()
-    scoring = ScoringService(
-        catalog=catalog, hub=hub, traces=traces, scores=scores, data_url=turns.data_url,
-        exact=exact, now=_utc_now,
+    metrics = Metrics(hub, jobs.queue)
+    turns = TurnService(
+        catalog=catalog, hub=hub, traces=traces, images=images, now=_utc_now, on_turn=metrics.turn,
+        on_answer=metrics.answer,
     )  # fmt: skip
+    scores = score_records(database, blobs)
+    scoring, exact = _scoring(settings, catalog, hub, traces, scores, turns, metrics)
     reliances = reliance_records(database, blobs)
     changer = PictureChanger(images, sorted((settings.assets_dir / "samples").glob("*.png")))
     eyes = EyesService(
@@ -176,8 +185,9 @@ def build_services(settings: Settings) -> Services:
         settings=settings, pair=pair, catalog=catalog, hub=hub, turns=turns, scoring=scoring, scores=scores,
         eyes=eyes, reliances=reliances, repeating=repeating, repeats=kept.repeats, traces=traces, images=images,
         jobs=jobs, quantize=quantize, review=review, benchmarks=benchmarks, cards=cards, publishing=publishing,
-        planner=MemoryPlanner(catalog, reader, settings.profiles_dir), database=database, lock=kept.lock, shared=shared,
-        profile_errors=tuple(errors),
+        planner=MemoryPlanner(catalog, reader, settings.profiles_dir), metrics=metrics,
+        recorded=_recorded(settings, pair, traces, scores, images),
+        database=database, lock=kept.lock, shared=shared, profile_errors=tuple(errors),
     )  # fmt: skip
 
 
@@ -206,6 +216,30 @@ def _open_records(settings: Settings) -> _Records:
     shared.settled()
     images = ImageStore(blobs, ImageLimits(max_bytes=settings.image_max_bytes), database)
     return _Records(lock, shared, database, blobs, traces, repeats, images)
+
+
+def _scoring(
+    settings: Settings, catalog: Catalog, hub: EngineHub, traces: TraceRepository, scores: AnswerRecords[Score],
+    turns: TurnService, metrics: Metrics,
+) -> tuple[ScoringService, ExactScorer]:  # fmt: skip
+    exact = ExactScorer(exchange_folder(settings.state_dir))
+    exact.remove_leftovers()
+    service = ScoringService(
+        catalog=catalog, hub=hub, traces=traces, scores=scores, data_url=turns.data_url,
+        exact=exact, now=_utc_now, on_score=metrics.score,
+    )  # fmt: skip
+    return service, exact
+
+
+def _recorded(
+    settings: Settings, pair: PairProfile, traces: TraceRepository, scores: AnswerRecords[Score], images: ImageStore
+) -> tuple[str, ...]:
+    """Store the bundled turns in recorded mode; their ids, those of the pair last. Damaged files are left out."""
+    folder = settings.assets_dir / "recorded"
+    files = sorted(folder.glob(f"*{SUFFIX}"), key=lambda file: file.name == f"{pair.id}{SUFFIX}")
+    if not settings.recorded:
+        return ()
+    return tuple(turn for file in files for turn in store_recorded(file, traces, scores, images))
 
 
 def _memory_reader(settings: Settings, preparer: ModelPreparer) -> ModelMemoryReader:
@@ -237,7 +271,7 @@ def _benchmark_settings(settings: Settings, pair_id: str) -> BenchmarkSettings:
 
 
 def _job_service(
-    settings: Settings, database: Database, hub: EngineHub, after_end: Sequence[Callable[[Job], object]],
+    settings: Settings, database: Database, lease: JobLease, after_end: Sequence[Callable[[Job], object]],
     leads: Callable[[], bool],
 ) -> JobService:  # fmt: skip
     """The queue with its runner; what earlier jobs made and measured is taken up."""
@@ -253,7 +287,6 @@ def _job_service(
     runner_settings = RunnerSettings(
         jobs_dir=settings.files_dir / "jobs", modules=_DRIVERS, cwd=REPOSITORY, env=_driver_environment(settings)
     )
-    lease = JobLease(hub, settings.state_dir, gpu_memory_bytes())
     return JobService(queue, JobRunner(repository, queue, runner_settings, lease, on_end=ended, leads=leads))
 
 
@@ -276,6 +309,7 @@ def _review_service(
         reviews=reviews, queue=ReviewQueue(database),
         runner=BatchRunner(reviews, turns, scoring, catalog, hub, leads),
         catalog=catalog, images=images, traces=traces, scores=scores, folders=folders, now=_utc_now,
+        hub_token=os.environ.get("HF_TOKEN"),
     )  # fmt: skip
 
 

@@ -49,10 +49,10 @@
     }
     function exports(r) {
       const only = review.isOwner || review.user ? "" : `?reviewer=${encodeURIComponent(review.reviewer)}`;
-      return ["csv", "jsonl", "html", "markdown"].map((kind) => el("a", { class: "dt-btn dt-small", href: `review/export/${encodeURIComponent(r.batch)}.${kind}${only}`, download: "" }, { csv: "CSV", jsonl: "JSONL", html: "HTML", markdown: "Table for the card" }[kind]));
+      return ["csv", "jsonl", "parquet", "html", "markdown"].map((kind) => el("a", { class: "dt-btn dt-small", href: `review/export/${encodeURIComponent(r.batch)}.${kind}${only}`, download: "" }, { csv: "CSV", jsonl: "JSONL", parquet: "Parquet", html: "HTML", markdown: "Table for the card" }[kind]));
     }
     function again(r) {
-      return review.isOwner && r.worst.length ? el("button", { class: "dt-btn dt-small", type: "button", title: "Quantize again, calibrated with the regressed turns", onclick: () => d.requantize(r.worst.map((w) => w.trace_id)) }, "Re-quantize with these") : null;
+      return review.isOwner && r.regressed_turns.length && !d.recorded ? el("button", { class: "dt-btn dt-small", type: "button", title: `Quantize again, calibrated with the ${r.regressed_turns.length} regressed turns`, onclick: () => d.requantize(r.regressed_turns) }, "Re-quantize with these") : null;
     }
     function curves(r) {
       const curve = r.curve && r.curve.items >= FEWEST ? r.curve : r.curve_by_reference;
@@ -80,13 +80,16 @@
       if (value.refused) { fill(element, refusal(value.refused)); return; }
       const outcome = el("select", { "aria-label": "Outcome" }, [["", "All"], ...Object.entries(review.OUTCOMES)].map(([v, label]) => el("option", { value: v }, label)));
       const text = el("input", { type: "search", class: "dt-find", placeholder: "Search", "aria-label": "Search the items", value: filter.text || "" });
+      const tag = el("input", { type: "search", class: "dt-find", placeholder: "Tag", "aria-label": "Tag", value: filter.tag || "" });
+      const nats = (label, name) => el("input", { type: "number", class: "dt-find dt-find-number", min: "0", step: "any", placeholder: label, "aria-label": label, value: filter[name] || "" });
+      const least = nats("Nats from", "min_nats"), most = nats("to", "max_nats");
       const differ = el("input", { type: "checkbox", checked: !!filter.different_only });
       outcome.value = filter.outcome || "";
-      const change = () => { page = 0; filter = { outcome: outcome.value, text: text.value.trim(), different_only: differ.checked }; trigger("items", { batch: review.batch, page, filter }); };
-      for (const control of [outcome, text, differ]) control.addEventListener("change", change);
+      const change = () => { page = 0; filter = { outcome: outcome.value, text: text.value.trim(), tag: tag.value.trim(), min_nats: least.value, max_nats: most.value, different_only: differ.checked }; trigger("items", { batch: review.batch, page, filter }); };
+      for (const control of [outcome, text, tag, least, most, differ]) control.addEventListener("change", change);
       const pages = Math.max(1, Math.ceil(value.total / value.page_size));
       const turn = (to) => { page = to; trigger("items", { batch: review.batch, page, filter }); };
-      fill(element, el("div", { class: "dt-find-line" }, outcome, text, el("label", { class: "dt-check-line" }, differ, " Only different answers"), el("span", { class: "dt-soft" }, `${value.total} items`)),
+      fill(element, el("div", { class: "dt-find-line" }, outcome, text, tag, least, most, el("label", { class: "dt-check-line" }, differ, " Only different answers"), el("span", { class: "dt-soft" }, `${value.total} items`)),
         table(["Item", "Prompt", "Outcome", "Divergence, nats", "Answers"], value.items.map((i) => [i.key, i.prompt, i.failure ? `failed: ${i.failure}` : i.outcome ? review.OUTCOMES[i.outcome] : i.state === "PENDING" ? "being answered" : "–", i.divergence_nats === null ? "not measured" : i.divergence_nats.toPrecision(3), i.state !== "DONE" ? "" : i.differ ? "differ" : "same"])),
         pages > 1 ? el("p", { class: "dt-form-actions" }, el("button", { class: "dt-btn dt-small", type: "button", disabled: value.page === 0, onclick: () => turn(value.page - 1) }, "Before"), `${value.page + 1} of ${pages}`, el("button", { class: "dt-btn dt-small", type: "button", disabled: value.page + 1 >= pages, onclick: () => turn(value.page + 1) }, "After")) : null);
     }

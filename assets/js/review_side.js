@@ -36,7 +36,7 @@
       drawn = key;
       fill(element, modes(), review.mayReview && review.reviewer ? el("p", { class: "dt-soft dt-who" }, `Reviewing as ${review.reviewer} `, review.user ? null : el("button", { class: "dt-link", type: "button", onclick: () => { review.name = ""; review.keep.drop("reviewer"); review.changed("who"); } }, "Change")) : null,
         el("h3", {}, "Batches"), (value.batches || []).map(line), value.batches?.length ? null : el("p", { class: "dt-soft" }, "None yet."),
-        review.isOwner ? button("New batch", () => trigger("form", {})) : null, queue());
+        review.isOwner && !d.recorded ? button("New batch", () => trigger("form", {})) : null, queue());
     }
     function modes() {
       const all = [["judge", "Judge"], ["report", "Report"], ...(review.isOwner ? [["items", "Items"]] : [])];
@@ -49,7 +49,7 @@
         el("p", { class: "dt-soft" }, working ? `${p.answered} of ${p.items} answered` : `${p.items} items, ${p.open} left`, p.failed ? `, ${p.failed} failed` : ""),
         working ? el("progress", { max: p.items, value: p.answered + p.failed, "aria-label": "Answered" }) : null,
         batch.message ? el("p", { class: "dt-fault" }, batch.message) : null,
-        review.isOwner ? el("p", { class: "dt-small-actions" }, working ? act("Stop", "stop", batch) : null, batch.state === "STOPPED" ? act("Resume", "resume", batch) : null, p.failed && !working ? act("Ask the failed again", "retry", batch) : null) : null);
+        review.isOwner && !d.recorded ? el("p", { class: "dt-small-actions" }, working ? act("Stop", "stop", batch) : null, batch.state === "STOPPED" ? act("Resume", "resume", batch) : null, p.failed && !working ? act("Ask the failed again", "retry", batch) : null) : null);
     }
     function act(label, action, batch) { return el("button", { class: "dt-link", type: "button", onclick: () => trigger("act", { action, batch: batch.id }) }, label); }
     function queue() {
@@ -74,7 +74,8 @@
       if (sheet) return;
       let token = "", key = null, pair = form.pairs[0], uploading = 0;
       const name = el("input", { maxlength: 120, "aria-label": "Name" }), folder = el("input", { "aria-label": "Folder on this machine", placeholder: "/data/pictures" });
-      const files = el("input", { type: "file", multiple: true, accept: ".zip,.csv,.jsonl,.png,.jpg,.jpeg,.webp", "aria-label": "Files" });
+      const files = el("input", { type: "file", multiple: true, accept: ".zip,.csv,.jsonl,.parquet,.png,.jpg,.jpeg,.webp", "aria-label": "Files" });
+      const hub = el("input", { "aria-label": "Data set of the hub", placeholder: "owner/name:data/validation-*.parquet" });
       const prompts = el("textarea", { rows: 3, "aria-label": "Prompts", placeholder: "One a line; each is asked of every picture" });
       const pairs = select(form.pairs.map((p) => [p.id, p.title]), pair.id, "Pair");
       const candidates = el("div", { class: "dt-candidates" }), tokens = el("input", { inputmode: "numeric", "aria-label": "Max tokens" }), overlap = el("input", { inputmode: "numeric", value: "0", "aria-label": "Overlap" });
@@ -99,11 +100,11 @@
         if (uploading) return;
         key = d.randomKey();
         fill(said, el("p", { class: "dt-pulse" }, onlyLook ? "Looking at the rows…" : "Reading every picture…"));
-        trigger("create", { key, only_look: onlyLook, name: name.value, upload: token, folder: folder.value, prompts: prompts.value, base: pair.base, candidates: [...candidates.querySelectorAll("input:checked")].map((c) => c.value), max_tokens: tokens.value, overlap: Number(overlap.value || 0) / 100 });
+        trigger("create", { key, only_look: onlyLook, name: name.value, upload: token, folder: folder.value, hub: hub.value, prompts: prompts.value, base: pair.base, candidates: [...candidates.querySelectorAll("input:checked")].map((c) => c.value), max_tokens: tokens.value, overlap: Number(overlap.value || 0) / 100 });
       };
       const dialog = d.openSheet("New batch", el("div", { class: "dt-batch-form" },
-        field("Name", name), field("Files", files, "A zip, a CSV or JSONL with its pictures, or pictures alone. Columns: id, image, prompt, reference, tags."),
-        field("Or a folder on this machine", folder), field("Prompts", prompts, "For pictures without a table, or rows without a prompt."),
+        field("Name", name), field("Files", files, "A zip, a CSV, JSONL or Parquet with its pictures, or pictures alone. Columns: id, image, prompt, reference, tags."),
+        field("Or a folder on this machine", folder), field("Or a data set of the hub", hub, "Its CSV, JSONL, Parquet, zip and picture files; no script of it is run."), field("Prompts", prompts, "For pictures without a table, or rows without a prompt."),
         field("Pair", pairs), el("div", { class: "dt-field" }, el("span", {}, "Candidates"), candidates),
         el("div", { class: "dt-fields" }, field("Max tokens", tokens), field("Judged by two, %", overlap)),
         el("div", { class: "dt-form-actions" }, button("Check the rows", () => send(true)), button("Start", () => send(false), "dt-primary")), said));

@@ -119,8 +119,9 @@ class Driver:
     async def _quality(self, now: _Pair) -> None:
         settings, pair = self._spec.quality, self._spec.pair
         model, base, scheme = pair.engine_id(now.model), pair.engine_id(pair.base), now.model.scheme
+        scorer = ExactScorer(self._folder.partial / "exchange", quick=True)
         run = QualityRun(
-            now.base, now.candidate, ExactScorer(self._folder.partial / "exchange"), now.tokenizer, settings,
+            now.base, now.candidate, scorer, now.tokenizer, settings,
             PieceStore(self._work / now.model.id), self._work, self._tell,
         )  # fmt: skip
         for text in settings.texts:

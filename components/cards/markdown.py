@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from components.core.markdown import visible
+
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$!&])")
 _SPACES = re.compile(r"\s+")
 _MAX = 400
@@ -12,21 +14,14 @@ _MAX = 400
 
 def text(value: object) -> str:
     """One line of plain text."""
-    flat = _SPACES.sub(" ", str(value)).strip()[:_MAX]
+    flat = visible(_SPACES.sub(" ", str(value)).strip()[:_MAX])
     return _SPECIAL.sub(r"\\\1", flat)
 
 
 def code(value: object) -> str:
     """One line as code; back-ticks, which would end it, become quotes."""
-    flat = _SPACES.sub(" ", str(value)).strip()[:_MAX].replace("`", "'").replace("|", "/")
+    flat = visible(_SPACES.sub(" ", str(value)).strip()[:_MAX]).replace("`", "'").replace("|", "/")
     return f"`{flat}`"
-
-
-def fence(value: str, language: str = "") -> str:
-    """A block of code that nothing in it can end."""
-    longest = max((len(run) for run in re.findall(r"`+", value)), default=0)
-    marks = "`" * max(3, longest + 1)
-    return f"{marks}{language}\n{value.rstrip()}\n{marks}"
 
 
 def prose(value: str) -> str:

@@ -9,8 +9,9 @@ import orjson
 import yaml
 
 from components.cards.facts import PROSE_PARTS, CardFacts
-from components.cards.markdown import code, fence, prose, table, text
+from components.cards.markdown import code, prose, table, text
 from components.cards.writer import CardWriter
+from components.core.markdown import fenced
 
 _SHAPE = (
     ("LM layers", ("num_hidden_layers", "n_layers")),
@@ -60,13 +61,13 @@ def write_quantization(writer: CardWriter, facts: CardFacts) -> None:
     writer.heading("Quantization Configuration")
     settings = facts.config.get("quantization_config") or facts.config.get("quantization")
     if isinstance(settings, dict) and settings:
-        writer.write(fence(orjson.dumps(settings, option=orjson.OPT_INDENT_2).decode(), "json"))
+        writer.write(fenced(orjson.dumps(settings, option=orjson.OPT_INDENT_2).decode(), "json"))
     elif not facts.quantize_spec:
         writer.write("The configuration is not at hand.")
         writer.lacks("Quantization configuration")
     recipe = facts.quantize_spec.get("recipe")
     if isinstance(recipe, dict):
-        writer.write("Recipe:", fence(orjson.dumps(recipe, option=orjson.OPT_INDENT_2).decode(), "json"))
+        writer.write("Recipe:", fenced(orjson.dumps(recipe, option=orjson.OPT_INDENT_2).decode(), "json"))
     result, source = facts.quantize_result, facts.quantize_job or ""
     before, after = result.get("size_before_bytes"), result.get("size_after_bytes")
     if isinstance(before, int) and isinstance(after, int):
@@ -85,7 +86,7 @@ def write_calibration(writer: CardWriter, facts: CardFacts) -> None:
     writer.heading("Calibration Dataset")
     found = facts.quantize_result.get("calibration")
     if isinstance(found, dict) and found:
-        writer.write(fence(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode(), "json"))
+        writer.write(fenced(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode(), "json"))
     elif facts.quantize_job:
         writer.write("The recipe takes no data.")
     else:
@@ -150,21 +151,21 @@ def write_usage(writer: CardWriter, facts: CardFacts) -> None:
     writer.heading("Usage with vLLM")
     settings = _vllm_settings(facts)
     writer.write("The settings of the pair's profile, as this model was served and measured:")
-    writer.write(fence(yaml.safe_dump(settings, sort_keys=False), "yaml"))
+    writer.write(fenced(yaml.safe_dump(settings, sort_keys=False).rstrip(), "yaml"))
     writer.heading("Docker Deployment", level=3)
     name = facts.model.id
     docker = (
         "docker run --rm --gpus all --ipc=host -p 8000:8000 \\\n  -v /path/to/model:/model \\\n"
         f"  -v /path/to/vllm.yaml:/vllm.yaml --name {name} vllm/vllm-openai --config /vllm.yaml"
     )
-    writer.write(fence(docker, "bash"))
+    writer.write(fenced(docker, "bash"))
     writer.heading("Inference Test", level=3)
     body = orjson.dumps(
         {"model": name, "messages": [{"role": "user", "content": facts.pair.examples[0].prompt if facts.pair.examples
          else "What is 2+2? One word."}], "max_tokens": 32}
     ).decode()  # fmt: skip
     quoted = body.replace("'", "'\\''")
-    writer.write(fence(
+    writer.write(fenced(
         "curl http://localhost:8000/v1/chat/completions \\\n  -H 'Content-Type: application/json' \\\n"
         f"  -d '{quoted}'", "bash",
     ))  # fmt: skip
@@ -231,4 +232,6 @@ def write_licence(writer: CardWriter, facts: CardFacts) -> None:
     writer.heading("Citation")
     key = facts.engine_id.replace("/", "-")
     title = " ".join(f"{facts.pair.title}, {facts.model.label}".split()).replace("{", "(").replace("}", ")")
-    writer.write(fence(f"@misc{{{key},\n  title = {{{title}}},\n  note = {{Quantized from {facts.base_name}}}\n}}"))
+    writer.write(
+        fenced(f"@misc{{{key},\n  title = {{{title}}},\n  note = {{Quantized from {facts.base_name}}}\n}}", "bibtex")
+    )

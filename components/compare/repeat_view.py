@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from components.core.markdown import fenced, inline
 from components.core.repeats import (
     DistinctAnswer,
     Repeat,
@@ -19,7 +20,7 @@ from components.core.repeats import (
 )
 from components.core.states import RepeatState
 from components.core.statistics import Interval
-from components.core.trace_export import fenced, inline, json_value
+from components.core.trace_export import json_value
 
 COMPARED_BY = "text without regard to white space, and tool calls"
 _PAGE_CHARACTERS = 4000  # of an answer; the exports have all of it

@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
 from components.core.answers import Answer, ImageRecord, Timing, TokenStep
+from components.core.markdown import code, escape_code, fenced, inline
 from components.core.traces import Continuation, StoredAnswer, Trace
 
 FORMAT = "diptych-trace"
 FORMAT_VERSION = 1
-_BACKTICKS = re.compile("`+")
 _HALF_SURROGATE = re.compile("[\ud800-\udfff]")
-# What Markdown could read as markup, a link or a mention inside a line of ours; none of it ever begins a line.
-_MARKUP = re.compile(r"([\\`*_{}\[\]#|<>~&:@$])")
 
 
 def trace_to_dict(trace: Trace) -> dict[str, Any]:
@@ -62,7 +59,7 @@ def traces_to_markdown(traces: Sequence[Trace]) -> str:
 def trace_to_markdown(trace: Trace) -> str:
     """One turn as a person would paste it into an issue."""
     moment = trace.created_at.strftime("%Y-%m-%d %H:%M UTC")
-    parts = [f"## Diptych comparison: {inline(trace.pair)}", f"{moment} · trace {_code(trace.id)}"]
+    parts = [f"## Diptych comparison: {inline(trace.pair)}", f"{moment} · trace {code(trace.id)}"]
     parts += [f"> **{alarm.severity}**: {inline(alarm.message)}" for alarm in trace.alarms]
     if trace.system:
         parts += ["### System prompt", fenced(trace.system)]
@@ -135,7 +132,7 @@ def json_value(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, str):
-        return value if value.isascii() else _HALF_SURROGATE.sub(lambda match: _shown(match[0]), value)
+        return value if value.isascii() else _HALF_SURROGATE.sub(lambda match: escape_code(match[0]), value)
     if isinstance(value, dict):
         return {json_value(key): json_value(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -159,8 +156,8 @@ def _column_section(stored: StoredAnswer) -> list[str]:
 
 def _given_line(continued: Continuation) -> str:
     """What this model did not write by itself."""
-    count, answer = continued.given_tokens - 1, _code(continued.answer_id)
-    return f"Given {count} tokens of answer {answer}, then {_code(continued.token_text)}; the rest is this model's own."
+    count, answer = continued.given_tokens - 1, code(continued.answer_id)
+    return f"Given {count} tokens of answer {answer}, then {code(continued.token_text)}; the rest is this model's own."
 
 
 def _label_line(stored: StoredAnswer) -> str:
@@ -195,46 +192,10 @@ def _settings_line(stored: StoredAnswer) -> str:
     sampling = stored.slot.sampling
     facts = [f"temperature {sampling.temperature:g}", f"top-p {sampling.top_p:g}", f"max tokens {sampling.max_tokens}"]
     facts += [f"seed {sampling.seed}"] if sampling.seed is not None else []
-    facts += [f"stop {_code(text)}" for text in sampling.stop]
+    facts += [f"stop {code(text)}" for text in sampling.stop]
     return "Settings: " + " · ".join(facts)
 
 
 def _image_line(image: ImageRecord) -> str:
     notes = f" ({inline('; '.join(image.notes))})" if image.notes else ""
-    return f"- {inline(image.name)}, {image.width} × {image.height}, sha256 {_code(image.sha256)}{notes}"
-
-
-def fenced(text: str) -> str:
-    """A code block that its content can't end: its fence is longer than any run of backticks inside."""
-    shown = _visible(text.replace("\r\n", "\n"), keep="\n\t")
-    fence = "`" * max(3, 1 + _longest_run(shown))
-    return f"{fence}text\n{shown}\n{fence}"
-
-
-def _code(text: str) -> str:
-    shown = _visible(text)
-    ticks = "`" * (1 + _longest_run(shown))
-    return f"{ticks} {shown} {ticks}" if "`" in shown or not shown.strip() else f"{ticks}{shown}{ticks}"
-
-
-def inline(text: str) -> str:
-    """Text as part of a line: nothing in it is markup, a link, a mention or a line break."""
-    return _MARKUP.sub(r"\\\1", _visible(text))
-
-
-def _visible(text: str, keep: str = "") -> str:
-    """Control characters, direction overrides and the like, as their escape codes."""
-    return "".join(letter if letter in keep or not _is_unseen(letter) else _shown(letter) for letter in text)
-
-
-def _is_unseen(letter: str) -> bool:
-    # Cc control, Cf direction and joiners, Cs half surrogates, Zl/Zp line and paragraph separators.
-    return unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Zl", "Zp") and letter != "\u200d"
-
-
-def _shown(letter: str) -> str:
-    return f"\\u{{{ord(letter):04x}}}"
-
-
-def _longest_run(text: str) -> int:
-    return max((len(match) for match in _BACKTICKS.findall(text)), default=0)
+    return f"- {inline(image.name)}, {image.width} × {image.height}, sha256 {code(image.sha256)}{notes}"

@@ -55,17 +55,22 @@ class ExactResult:
     statistics: dict[str, NDArray[np.float64]]
     tops: dict[str, NDArray[Any]]
     dtype: str  # of the hidden states
-    logits_dtype: str  # float32, or float64 of float32 states
+    logits_dtype: str  # float64, or float32: on a GPU, or by a quick scorer
     batch_tokens: tuple[int, ...]  # of the steps that computed the candidate's scored rows
     base_batch_tokens: tuple[int, ...]  # and the base's
     device: str = "cpu"  # that computed the statistics
 
 
 class ExactScorer:
-    """Runs jobs through the exchange folder. The engines must have been started with it."""
+    """Runs jobs through the exchange folder. The engines must have been started with it.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    Args:
+        folder: the exchange folder.
+        quick: for texts of many thousand tokens: logits in float32, whose sums move a logit by some 1e-6.
+    """
+
+    def __init__(self, folder: Path, *, quick: bool = False) -> None:
+        self._folder, self._quick = folder, quick
 
     def remove_leftovers(self) -> None:
         """Delete what an app that died while scoring left behind. Only for the start, before any engine runs."""
@@ -153,7 +158,7 @@ class ExactScorer:
         if not path.answer_ids:
             raise InputError("The answer has no tokens to score.", field="trace_id")
         states, result = secrets.token_hex(16), secrets.token_hex(16)
-        comparison, second = {"id": result, "compare": states, "top_k": TOP_K}, changed or path
+        comparison, second = {"id": result, "compare": states, "top_k": TOP_K, "quick": self._quick}, changed or path
         try:
             await asyncio.to_thread(self._folder.mkdir, mode=0o700, parents=True, exist_ok=True)
             try:

@@ -17,7 +17,7 @@ from components.core.errors import InputError
 from components.core.reviews import Batch, Item, Verdict
 from components.review.report import claimed_side
 
-FORMATS = ("json", "jsonl", "csv", "html", "markdown")
+FORMATS = ("json", "jsonl", "csv", "parquet", "html", "markdown")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:1000px;margin:2rem auto;padding:0 1rem;color:#1c1c21;"
@@ -207,8 +207,6 @@ def check_format(name: object) -> str:
     """
     if name in (None, ""):
         return "json"
-    if name == "parquet":
-        raise InputError("Parquet can't be written: pyarrow is not installed.", "Use csv or jsonl.", field="format")
     if name not in FORMATS:
         raise InputError(f"{str(name)[:40]!r} is no format.", f"Accepted: {', '.join(FORMATS)}.", field="format")
     return str(name)

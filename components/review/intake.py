@@ -1,7 +1,7 @@
 """What a person loads for review → questions, with a list of what is wrong, by row. Pictures are found, not decoded.
 
-Accepted: a CSV or JSONL with the fields below, beside its pictures or in a zip with them; or pictures alone, each of
-which is asked every prompt. Nothing is ever written outside the folder given, and nothing in a zip is believed.
+Accepted: a CSV, JSONL or Parquet with the fields below, beside its pictures or in a zip with them; or pictures alone,
+each of which is asked every prompt. Nothing is ever written outside the folder given, and nothing in a zip is believed.
 """
 
 from __future__ import annotations
@@ -11,22 +11,24 @@ import io
 import json
 import stat
 import zipfile
+from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from components.core.errors import InputError
+from components.review.parquet_rows import ParquetRows
 
 FIELDS = {
     "id": ("id", "key"),
     "prompt": ("prompt", "question"),
     "images": ("images", "image", "image_path", "file"),
-    "reference": ("reference", "answer", "expected"),
+    "reference": ("reference", "answer", "answers", "expected"),
     "tags": ("tags", "tag", "kind"),
 }
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
-TABLES = (".csv", ".jsonl")
+TABLES = (".csv", ".jsonl", ".parquet")
 MAX_ROWS = 100_000
 MAX_TABLE_BYTES = 200_000_000
 MAX_UNPACKED_BYTES = 2_000_000_000
@@ -79,8 +81,16 @@ def read_folder(folder: Path, prompts: Sequence[str], *, max_picture_bytes: int,
     for number, path in enumerate(sorted(p for p in files.values() if p.suffix.lower() == ".zip")):
         files |= unpack(path, unpack_to / str(number), max_picture_bytes=max_picture_bytes, faults=found.faults)
     tables = sorted(name for name in files if name.lower().endswith(TABLES))
-    for name in tables:
-        _read_table(name, files, found, prompts)
+    for number, name in enumerate(tables):
+        if name.lower().endswith(".parquet"):
+            pictures = unpack_to / f"table-{number}"
+            table = ParquetRows(
+                files[name], name, pictures, max_picture_bytes=max_picture_bytes, max_bytes=MAX_UNPACKED_BYTES
+            )
+            # A data set may be in many files, and their rows seldom have ids.
+            _read_parquet(table, f"{name} " if len(tables) > 1 else "", files, found, prompts)
+        else:
+            _read_table(name, files, found, prompts)
     if not tables:
         _read_matrix(files, prompts, found)
     _refuse_doubles(found)
@@ -175,17 +185,37 @@ def _read_table(name: str, files: Mapping[str, Path], found: Intake, prompts: Se
         _read_row(number, record, name, files, found, prompts)
 
 
+def _read_parquet(
+    table: ParquetRows, prefix: str, files: dict[str, Path], found: Intake, prompts: Sequence[str]
+) -> None:  # fmt: skip
+    try:
+        names = table.columns()
+        known = [each for each in names if _field_of(each)]
+        if not {_field_of(each) for each in known} & {"prompt", "images"}:
+            found.faults.append(_no_columns(table.name, names))
+            return
+        for where, record in table.rows(known):
+            if isinstance(record, InputError):
+                found.faults.append(Fault(prefix + where, record.field or "row", str(record)))
+            else:
+                _read_row(prefix + where, record, table.name, ChainMap(table.pictures, files), found, prompts)
+            if len(found.rows) > MAX_ROWS:
+                return
+    except InputError as exc:
+        found.faults.append(Fault(table.name, exc.field or "file", str(exc)))
+
+
+def _no_columns(name: str, names: Sequence[str]) -> Fault:
+    return Fault(name, "columns", f"Found {', '.join(map(repr, names))[:200] or 'none'}. Needed: prompt, or image.")
+
+
 def _csv_rows(name: str, text: str, faults: list[Fault]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     csv.field_size_limit(MAX_TEXT * 2)
     reader = csv.DictReader(io.StringIO(text, newline=""), restkey="__more__")
     try:
         names = reader.fieldnames or []
         if not any(_field_of(each) in ("prompt", "images") for each in names):
-            faults.append(
-                Fault(
-                    name, "columns", f"Found {', '.join(map(repr, names))[:200] or 'none'}. Needed: prompt, or image."
-                )
-            )
+            faults.append(_no_columns(name, names))
             return
         for number, record in enumerate(reader, start=2):
             if "__more__" in record:
@@ -229,7 +259,9 @@ def _read_row(
         asked = [_text(values["prompt"], "prompt")] if "prompt" in values else list(prompts)
         if not asked:
             raise InputError("There is no prompt.", "Write one in the column prompt, or give prompts.", field="prompt")
-        reference = _text(values["reference"], "reference") if "reference" in values else None
+        known = values.get("reference")
+        known = known[0] if isinstance(known, list) else known  # of several right answers the first
+        reference = None if known is None else _text(known, "reference")
         tags = tuple(_text(tag, "tags")[:80] for tag in _listed(values.get("tags"), ";|,"))
         key = _text(values.get("id", where.removeprefix("row ")), "id")[:200]
     except InputError as exc:

@@ -16,6 +16,7 @@ from components.core.statistics import wilson_of_counts
 
 _CURVE_POINTS = 101
 _WORST = 24
+_MOST_TURNS = 1000  # as many as a recipe's calibration data takes
 REGRESSED, IMPROVED = ReviewOutcome.REGRESSED.value, ReviewOutcome.IMPROVED.value
 
 
@@ -48,7 +49,8 @@ def report_of(items: Sequence[Item], verdicts: Sequence[Verdict]) -> dict[str, A
         "curve_of_disagreement_by_reference": coverage_curve(answered, regressed_by_reference, "disagreement"),
         "divergence_mass": divergence_mass(answered),
         "reference": _reference(answered),
-        "worst": [worst_row(item, by_item[item.id]) for item in _worst(judged)],
+        "regressed_turns": list(dict.fromkeys(item.trace_id for item in _regressed(judged)))[:_MOST_TURNS],
+        "worst": [worst_row(item, by_item[item.id]) for item in _regressed(judged)[:_WORST]],
         "seconds_per_item": _median([v.seconds for v in verdicts if v.seconds is not None and v.round == 1]),
     }
 
@@ -232,9 +234,9 @@ def _reference(items: Sequence[Item]) -> dict[str, Any] | None:
     }
 
 
-def _worst(judged: Sequence[Item]) -> list[Item]:
-    regressed = [item for item in judged if item.outcome == REGRESSED]
-    return sorted(regressed, key=lambda item: -_divergence(item))[:_WORST]
+def _regressed(judged: Sequence[Item]) -> list[Item]:
+    """Most divergent first."""
+    return sorted((item for item in judged if item.outcome == REGRESSED), key=lambda item: -_divergence(item))
 
 
 def worst_row(item: Item, verdicts: Sequence[Verdict]) -> dict[str, Any]:

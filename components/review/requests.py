@@ -171,6 +171,7 @@ class NewBatch:
     system: str
     max_tokens: int | None
     overlap: float
+    hub: str = ""  # a data set of the hub; empty = none
 
 
 def read_new_batch(given: Mapping[str, Any]) -> NewBatch:
@@ -192,6 +193,7 @@ def read_new_batch(given: Mapping[str, Any]) -> NewBatch:
         raise InputError("Max tokens is not acceptable.", "Accepted: 1 to 32768.", field="max_tokens")
     return NewBatch(
         name=name, upload=str(given.get("upload") or ""), folder=str(given.get("folder") or "").strip(),
+        hub=str(given.get("hub") or "").strip()[:300],
         prompts=prompts, base=str(given.get("base") or ""),
         candidates=tuple(dict.fromkeys(str(engine) for engine in candidates)), system=str(given.get("system") or ""),
         max_tokens=int(tokens) if tokens else None, overlap=float(overlap),

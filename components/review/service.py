@@ -23,7 +23,9 @@ from components.core.scores import Score
 from components.engines.catalog import Catalog, CatalogEntry
 from components.review import export
 from components.review.bundled import BATCH_ID, import_bundled
+from components.review.hub_data import fetch_data_set, read_hub_name
 from components.review.intake import Fault, Intake, Row, read_folder
+from components.review.parquet import as_parquet
 from components.review.report import report_of
 from components.review.requests import ExportWish, NewBatch
 from components.review.runner import BatchRunner
@@ -62,11 +64,11 @@ class ReviewService:
     def __init__(
         self, *, reviews: ReviewRepository, queue: ReviewQueue, runner: BatchRunner, catalog: Catalog,
         images: ImageStore, traces: TraceRepository, scores: AnswerRecords[Score], folders: ReviewFolders,
-        now: Callable[[], datetime],
+        now: Callable[[], datetime], hub_token: str | None = None,
     ) -> None:  # fmt: skip
         self.reviews, self.queue, self.runner = reviews, queue, runner
         self._catalog, self._images, self._traces, self._scores = catalog, images, traces, scores
-        self._folders, self._now = folders, now
+        self._folders, self._now, self._hub_token = folders, now, hub_token
         self._ready = asyncio.Event()
 
     async def run(self) -> None:
@@ -115,7 +117,9 @@ class ReviewService:
 
         Raises:
             InputError: naming the field, or there is nothing to ask. StorageError: nothing was stored.
+            NotPermittedError: this app runs no engine.
         """
+        self.runner.check_open()
         base, candidates = self._engines(wish)
         scratch = self._scratch()
         try:
@@ -159,10 +163,15 @@ class ReviewService:
             source = self.upload_folder(wish.upload)
         elif wish.folder:
             source = Path(wish.folder).expanduser()
+        elif wish.hub:
+            source = scratch / "hub"
+            fetch_data_set(read_hub_name(wish.hub), source, token=self._hub_token)
         elif wish.prompts:
             source = scratch
         else:
-            raise InputError("There is nothing to ask.", "Give files, a folder, or prompts.", field="source")
+            raise InputError(
+                "There is nothing to ask.", "Give files, a folder, a data set of the hub, or prompts.", field="source"
+            )
         if not source.is_dir():
             raise InputError("There is no such folder on this machine.", "Give its whole path.", field="folder")
         most = self._images.limits.max_bytes
@@ -260,8 +269,10 @@ class ReviewService:
         return {"batch": batch.id, "name": batch.name, "base_engine": batch.base_engine,
                 "candidate_engines": list(batch.candidate_engines), **report_of(items, verdicts)}  # fmt: skip
 
-    def export(self, wish: ExportWish, only: str = "") -> list[dict[str, Any]] | str:
-        """Verdicts as rows, or as one text where the format is a text. ``only`` = no one else's verdicts than these.
+    def export(self, wish: ExportWish, only: str = "") -> list[dict[str, Any]] | str | bytes:
+        """Verdicts as rows, as one text where the format is a text, or as a Parquet file.
+
+        ``only`` = no one else's verdicts than these.
 
         Raises:
             InputError: naming the field. RecordNotFoundError: there is no such batch.
@@ -276,6 +287,8 @@ class ReviewService:
                 return export.as_markdown(batches[0], report)
             return export.as_html(batches[0], report, self._data_url, made_at=f"{self._now():%Y-%m-%d %H:%M} UTC")
         rows = [row for batch in batches for row in self._rows(batch, wish, reviewer)]
+        if kind == "parquet":
+            return as_parquet(rows)
         if kind == "csv":
             return export.as_csv(rows)
         return export.as_jsonl(rows) if kind == "jsonl" else rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from typing import Any
 
 import gradio as gr
@@ -41,6 +42,8 @@ def add_review_api(service: ReviewService, people: People) -> None:
             only = people.only(request)
             wanted = read_export(given)
             found = await asyncio.to_thread(service.export, wanted, only)
+            if isinstance(found, bytes):
+                return {"format": wanted.format, "base64": base64.b64encode(found).decode("ascii")}
             # Gradio's JSON takes a bare text for JSON and would parse it.
             return found if isinstance(found, list) else {"format": wanted.format, "text": found}
         except AppError as exc:

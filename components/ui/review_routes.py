@@ -16,24 +16,25 @@ from components.storage.images import display_name
 from components.ui.guards import USER_KEY
 
 MAX_UPLOAD_BYTES = 1_000_000_000
-_ENDINGS = (".zip", ".csv", ".jsonl", ".png", ".jpg", ".jpeg", ".webp")
+_ENDINGS = (".zip", ".csv", ".jsonl", ".parquet", ".png", ".jpg", ".jpeg", ".webp")
 _TYPES = {
     "csv": "text/csv; charset=utf-8",
     "jsonl": "application/jsonl; charset=utf-8",
     "json": "application/json",
+    "parquet": "application/vnd.apache.parquet",
     "html": "text/html; charset=utf-8",
     "markdown": "text/markdown; charset=utf-8",
 }
 
 
 def review_routes(
-    folder_of: Callable[[str], Path], export: Callable[[dict[str, Any], str | None], str], *, public: bool
+    folder_of: Callable[[str], Path], export: Callable[[dict[str, Any], str | None], str | bytes], *, public: bool
 ) -> Callable[[FastAPI], None]:
     """What adds the routes to a server.
 
     Args:
         folder_of: where the files of an upload lie, by its token.
-        export: (filter, user) → the text of an export.
+        export: (filter, user) → an export as a text, or as a file's bytes.
         public: visitors may neither load nor export.
     """
 
@@ -56,10 +57,10 @@ def review_routes(
         async def download(request: Request, batch: str, kind: str, reviewer: str = "") -> Response:
             caller = user(request)
             wanted = {"batch": batch, "format": kind, "reviewer": reviewer}
-            text = await asyncio.to_thread(export, wanted, caller)
+            content = await asyncio.to_thread(export, wanted, caller)
             ending = "md" if kind == "markdown" else kind
             headers = {"content-disposition": f'attachment; filename="review-{secrets.token_hex(3)}.{ending}"'}
-            return Response(text, media_type=_TYPES.get(kind, "text/plain"), headers=headers)
+            return Response(content, media_type=_TYPES.get(kind, "text/plain"), headers=headers)
 
     return add
 

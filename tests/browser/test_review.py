@@ -7,12 +7,13 @@ import json
 import re
 import zipfile
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.browser.conftest import REVIEW_ITEMS, SAMPLE
+from tests.browser.conftest import PAIR, REVIEW_ITEMS, SAMPLE
 from tests.running_app import RunningApp
 
 SEALED = ("candidate", "Coarse", "coarse", "W4A16", "kl_", "a_is")
@@ -63,7 +64,7 @@ def review(page: Page, app: RunningApp, request: pytest.FixtureRequest) -> Itera
     assert review.errors == []
 
 
-def exported(app: RunningApp, name: str) -> list[dict[str, object]]:
+def exported(app: RunningApp, name: str) -> list[dict[str, Any]]:
     found = app.call("review_export", {"reviewer": name, "batch": "b1"})
     assert isinstance(found, list)
     return found
@@ -157,18 +158,24 @@ def test_keys_do_nothing_on_other_tabs_or_while_typing(review: ReviewPage, app: 
     expect(page.get_by_role("dialog")).to_contain_text("Review: Both bad")
 
 
-def test_two_reviewers_at_once_get_different_items(browser: Browser, app: RunningApp) -> None:
-    contexts = [browser.new_context(viewport={"width": 400, "height": 900}, reduced_motion="reduce") for _ in range(2)]
+def test_four_reviewers_at_once_judge_no_item_twice(browser: Browser, app: RunningApp) -> None:
+    contexts = [browser.new_context(viewport={"width": 400, "height": 900}, reduced_motion="reduce") for _ in range(4)]
     try:
-        pages = [ReviewPage(context.new_page(), app.url, f"pair-{n}") for n, context in enumerate(contexts)]
+        pages = [ReviewPage(context.new_page(), app.url, f"four-{n}") for n, context in enumerate(contexts)]
         for each in pages:
             each.open()
-        assert pages[0].prompt.inner_text() != pages[1].prompt.inner_text()
+        assert len({each.prompt.inner_text() for each in pages}) == 4, "each holds an item of their own"
+        judged = {each.name: [each.judge()] for each in pages}
+        for each in reversed(pages):
+            judged[each.name].append(each.judge())
+        assert len({prompt for prompts in judged.values() for prompt in prompts}) == 8
         for each in pages:
+            assert [row["prompt"] for row in exported(app, each.name)] == judged[each.name]
             wide = each.page.evaluate(
                 "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
             )
             assert wide <= 0, "nothing sticks out at 400 pixels"
+            assert each.errors == []
     finally:
         for context in contexts:
             context.close()
@@ -185,6 +192,18 @@ def test_the_report_and_the_items(review: ReviewPage) -> None:
     expect(report).to_contain_text(f"{REVIEW_ITEMS} items")
     report.get_by_label("Outcome").select_option("regressed")
     expect(report.locator("tbody tr").first).to_contain_text("Regressed")
+    report.get_by_label("Outcome").select_option("")
+    report.get_by_label("Tag").fill("even")
+    page.keyboard.press("Enter")
+    expect(report).to_contain_text(f"{REVIEW_ITEMS // 2} items")
+    report.get_by_label("Nats from").fill("10")
+    page.keyboard.press("Enter")
+    expect(report).to_contain_text(f"{REVIEW_ITEMS // 2 - 5} items")
+    page.get_by_role("button", name="Report", exact=True).click()
+    report.get_by_role("button", name="Re-quantize with these").click()
+    expect(page.get_by_role("tab", name="Quantize")).to_have_attribute("aria-selected", "true")
+    expect(page.get_by_label("Turns")).to_have_value(re.compile(r"^b1-t\d+"))
+    page.get_by_role("tab", name="Review").click()
     page.get_by_role("button", name="Judge", exact=True).click()
     expect(report).to_be_empty()
     expect(review.prompt).to_be_visible()
@@ -242,3 +261,8 @@ def test_a_batch_from_a_zip_to_a_verdict(review: ReviewPage, app: RunningApp) ->
     stored = httpx.get(f"{app.url}traces/{row['trace_id']}.json", trust_env=False).json()["traces"][0]
     assert row["prompt"] == stored["prompt"]
     assert row["base_text"] in [column["answer"]["text"] for column in stored["columns"]]
+    if PAIR == "embedded":  # engines of our own: exact, over the whole vocabulary
+        assert row["divergence_method"] == "exact"
+        assert row["divergence_base_to_candidate_nats"] >= 0
+    report = httpx.get(f"{app.url}review/export/{batch_id}.markdown", trust_env=False).text
+    assert "Human review of 1 of 4 items, blind, by 1 reviewer." in report

@@ -32,23 +32,48 @@ KEY = "test-key"
 START_LIMIT_S = 400.0  # 20-30 s on two free cores, minutes when others want them too
 
 
+@dataclass(frozen=True)
+class Server:
+    """A vLLM that is starting, or serves; on a socket, or as a server elsewhere does on a port."""
+
+    process: subprocess.Popen[bytes]
+    folder: Path
+    port: int | None
+
+    @property
+    def socket(self) -> Path:
+        return self.folder / "e.sock"
+
+    async def wait_healthy(self) -> None:
+        client = client_of(self.socket) if self.port is None else remote_client(self.port)
+        deadline = time.monotonic() + START_LIMIT_S
+        while not await client.healthy():
+            assert self.process.poll() is None, self._said()
+            assert time.monotonic() < deadline, self._said()
+            await asyncio.sleep(0.25)
+        await client.close()
+
+    def _said(self) -> str:
+        return (self.folder / "log").read_text()[-3000:]
+
+
 @contextmanager
-def served(
+def launched(
     model_path: Path, *, exchange: Path | None = None, all_logprobs: bool = False, port: int | None = None
-) -> Iterator[Path]:
-    """The socket of a server of this folder, with the settings of the embedded pair.
+) -> Iterator[Server]:
+    """A server of this folder, with the settings of the embedded pair; it is still starting. Several that start at once
+    use both cores.
 
     ``exchange``: with exact scoring through that folder. ``all_logprobs``: a request may ask for the whole vocabulary.
-    ``port``: it listens there, as a server elsewhere does, and not on the socket.
+    ``port``: it listens there and not on the socket.
     """
     pair = load_pair(ROOT / "profiles", "embedded")
     folder = Path(tempfile.mkdtemp(prefix="vllm-", dir="/tmp"))  # a socket path must be short
-    socket = folder / "e.sock"
     command = engine_command(
         pair,
         pair.base,
         model_path=str(model_path),
-        socket=socket,
+        socket=folder / "e.sock",
         device="cpu",
         python=Path(sys.executable),
         api_key=KEY,
@@ -64,13 +89,26 @@ def served(
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(argv, env=command.env, stdout=log, stderr=log, start_new_session=True)
     try:
-        client = client_of(socket) if port is None else remote_client(port)
-        asyncio.run(_until_healthy(process, client, folder / "log"))
-        yield socket
+        yield Server(process, folder, port)
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         shutil.rmtree(folder)
+
+
+@contextmanager
+def served(model_path: Path, *, exchange: Path | None = None) -> Iterator[Path]:
+    """The socket of a server that is ready."""
+    with launched(model_path, exchange=exchange) as server:
+        asyncio.run(server.wait_healthy())
+        yield server.socket
+
+
+def prepared(candidate_id: str, state: Path) -> Path:
+    """The folder that serves a candidate of the embedded pair."""
+    profile = load_pair(ROOT / "profiles", "embedded")
+    model = next(m for m in profile.candidates if m.id == candidate_id)
+    return Path(ModelPreparer(state, ROOT).prepare(profile, model, lambda _text, _share: None))
 
 
 @dataclass(frozen=True)
@@ -82,17 +120,28 @@ class ScoredPair:
     exchange: Path
 
 
+@dataclass(frozen=True)
+class Engines:
+    """The embedded base, which tells every log-probability, and two of its candidates; all score."""
+
+    base: Path
+    w4a16: Path
+    coarse: Path
+    exchange: Path
+
+
 @contextmanager
-def scored_pair(candidate_id: str, *, all_logprobs: bool = False) -> Iterator[ScoredPair]:
-    """The embedded base and one of its candidates; ``all_logprobs`` is the base's."""
+def embedded_engines() -> Iterator[Engines]:
+    """Three engines, started at once."""
     with ExitStack() as stack:
         exchange = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="exchange-")))
-        profile = load_pair(ROOT / "profiles", "embedded")
-        model = next(m for m in profile.candidates if m.id == candidate_id)
-        folder = ModelPreparer(exchange / "models", ROOT).prepare(profile, model, lambda _text, _share: None)
-        base = stack.enter_context(served(BASE, exchange=exchange, all_logprobs=all_logprobs))
-        candidate = stack.enter_context(served(Path(folder), exchange=exchange))
-        yield ScoredPair(base, candidate, exchange)
+        folders = [BASE, *(prepared(name, exchange / "models") for name in ("w4a16", "coarse"))]
+        servers = [
+            stack.enter_context(launched(folder, exchange=exchange, all_logprobs=folder == BASE)) for folder in folders
+        ]
+        for server in servers:
+            asyncio.run(server.wait_healthy())
+        yield Engines(*(server.socket for server in servers), exchange)
 
 
 async def answered_path(client: EngineClient, messages: list[dict[str, Any]], **sampling: Any) -> PathTokens:
@@ -120,12 +169,3 @@ def remote_client(port: int) -> EngineClient:
     client = EngineClient("embedded/base", url=f"http://127.0.0.1:{port}/v1", api_key=KEY)
     client.is_vllm = True  # the app learns it from the server's version
     return client
-
-
-async def _until_healthy(process: subprocess.Popen[bytes], client: EngineClient, log: Path) -> None:
-    deadline = time.monotonic() + START_LIMIT_S
-    while not await client.healthy():
-        assert process.poll() is None, log.read_text()[-3000:]
-        assert time.monotonic() < deadline, log.read_text()[-3000:]
-        await asyncio.sleep(0.25)
-    await client.close()

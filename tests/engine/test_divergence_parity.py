@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ from components.benchmark.tokens import load_tokenizer as load_text_tokenizer
 from components.core import divergence
 from components.engines.exact_scoring import ExactScorer, PathTokens
 from components.engines.serving import Served
-from tests.engine.serving import BASE, ROOT, ScoredPair, answered_path, client_of, scored_pair
+from tests.engine.serving import BASE, ROOT, Engines, ScoredPair, answered_path, client_of
 
 sys.path.insert(0, str(ROOT / "scripts" / "embedded"))
 TURNS = 50
@@ -38,10 +37,9 @@ TEXT = ROOT / "assets" / "benchmark" / "embedded-conversations" / "text.txt"
 CHUNKS = 3
 
 
-@pytest.fixture(scope="module")
-def engines() -> Iterator[ScoredPair]:
-    with scored_pair("coarse") as pair:
-        yield pair
+@pytest.fixture
+def pair(engines: Engines) -> ScoredPair:
+    return ScoredPair(engines.base, engines.coarse, engines.exchange)
 
 
 @pytest.fixture(scope="module")
@@ -77,19 +75,19 @@ def reference_log_probs(model: Any, path: PathTokens, pictures: list[Any]) -> di
 
 
 async def test_fifty_turns_with_pictures_agree_with_a_float64_reference(
-    engines: ScoredPair, references: tuple[Any, Any]
+    pair: ScoredPair, references: tuple[Any, Any]
 ) -> None:
     from evaluate import messages_of
     from held_out import held_out_item
     from tokenizer import Turn, encode, load_tokenizer
 
     tokenizer = load_tokenizer(BASE / "tekken.json")
-    scorer = ExactScorer(engines.exchange)
+    scorer = ExactScorer(pair.exchange)
     ours, true = [], []
     for index in range(TURNS):
         item = held_out_item(index)
-        path = await answered_path(client_of(engines.base), messages_of(item), temperature=0.0, max_tokens=96)
-        result = await scorer.score(client_of(engines.base), client_of(engines.candidate), path)
+        path = await answered_path(client_of(pair.base), messages_of(item), temperature=0.0, max_tokens=96)
+        result = await scorer.score(client_of(pair.base), client_of(pair.candidate), path)
         question = Turn(item.turns[-1].text, item.turns[-1].pictures)
         ids, pictures = encode(tokenizer, [*item.turns[:-1], question], item.system)
         assert tuple(ids) == path.prompt_ids, "both read the same tokens"
@@ -107,20 +105,20 @@ async def test_fifty_turns_with_pictures_agree_with_a_float64_reference(
     assert all_ours.mean() == pytest.approx(all_true.mean(), rel=0.03)
 
 
-def quality_run(engines: ScoredPair, folder: Path) -> QualityRun:
+def quality_run(pair: ScoredPair, folder: Path) -> QualityRun:
     settings = QualitySettings(chunks=CHUNKS, floor_chunks=1, draws=100)
-    base, candidate = (Served(client_of(socket), BASE, 2048, 0) for socket in (engines.base, engines.candidate))
+    base, candidate = (Served(client_of(socket), BASE, 2048, 0) for socket in (pair.base, pair.candidate))
     return QualityRun(
-        base, candidate, ExactScorer(engines.exchange), load_text_tokenizer(BASE), settings,
+        base, candidate, ExactScorer(pair.exchange), load_text_tokenizer(BASE), settings,
         PieceStore(folder / "work"), folder, lambda *_: None,
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("convention", list(CONVENTIONS))
 async def test_perplexity_and_kl_of_a_text_agree_with_a_float64_reference(
-    engines: ScoredPair, references: tuple[Any, Any], tmp_path: Path, convention: str
+    pair: ScoredPair, references: tuple[Any, Any], tmp_path: Path, convention: str
 ) -> None:
-    run = quality_run(engines, tmp_path)
+    run = quality_run(pair, tmp_path)
     tokenizer = run.tokenizer
     found = await run.text(TextCorpus(name="text", file=str(TEXT), convention=convention))
     text = TEXT.read_text(encoding="utf-8")
@@ -150,10 +148,8 @@ async def test_perplexity_and_kl_of_a_text_agree_with_a_float64_reference(
     assert np.corrcoef(kl, divergence.kl_nats(log_p, log_q))[0, 1] > 0.995
 
 
-async def test_llama_cpps_file_of_the_base_tells_what_the_base_itself_tells(
-    engines: ScoredPair, tmp_path: Path
-) -> None:
-    run = quality_run(engines, tmp_path)
+async def test_llama_cpps_file_of_the_base_tells_what_the_base_itself_tells(pair: ScoredPair, tmp_path: Path) -> None:
+    run = quality_run(pair, tmp_path)
     corpus = TextCorpus(name="text", file=str(TEXT), convention="llama.cpp-512")
     await run.write_file(corpus, tmp_path / "base.kld")
     assert read_kl_base(tmp_path / "base.kld").chunks == CHUNKS
@@ -169,4 +165,4 @@ async def test_llama_cpps_file_of_the_base_tells_what_the_base_itself_tells(
     own = column(from_file.floor[0], "kl_base_to_candidate_nats")
     print(f"mean KL {kl[0]:.5f} nats, from the file {kl[1]:.5f}; the base against its own file {own.mean():.1e}")
     assert abs(own.mean()) < 2e-4, "rounding of 16 bits"
-    assert not list(engines.exchange.glob("*.error"))
+    assert not list(pair.exchange.glob("*.error"))

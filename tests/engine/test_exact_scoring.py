@@ -22,17 +22,16 @@ from components.core import divergence
 from components.core.errors import EngineFailureError, RequestRefusedError
 from components.engines.exact_scoring import ExactResult, ExactScorer, PathTokens, post_json
 from components.engines.transport import EngineClient
-from tests.engine.serving import BASE, ROOT, ScoredPair, answered_path, client_of, scored_pair, served
+from tests.engine.serving import BASE, ROOT, Engines, ScoredPair, answered_path, client_of, served
 from tests.noise import NOISE
 
 HEAD_NAME = "language_model.model.embed_tokens.weight"
 SAMPLES = ROOT / "assets" / "samples"
 
 
-@pytest.fixture(scope="module")
-def pair() -> Iterator[ScoredPair]:
-    with scored_pair("w4a16", all_logprobs=True) as pair:
-        yield pair
+@pytest.fixture
+def pair(engines: Engines) -> ScoredPair:
+    return ScoredPair(engines.base, engines.w4a16, engines.exchange)
 
 
 def data_url(name: str) -> str:
@@ -108,11 +107,14 @@ async def test_statistics_equal_float64_from_the_same_states(pair: ScoredPair) -
         "candidate_margin_nats": divergence.margin_nats(log_q),
     }
     for name, values in expected.items():
-        np.testing.assert_allclose(result.statistics[name], values, atol=2e-5, err_msg=name)  # logits in float32
+        np.testing.assert_allclose(result.statistics[name], values, atol=1e-6, err_msg=name)
     assert (result.statistics["kl_base_to_candidate_nats"] > 0).any()
     assert (result.statistics["kl_base_to_candidate_nats"] >= 0).all()
-    ranks = divergence.rank_of_target(log_p, targets)
-    assert np.abs(result.statistics["base_target_rank"] - ranks).max() <= 1, "of two logits that are all but equal"
+    np.testing.assert_array_equal(result.statistics["base_target_rank"], divergence.rank_of_target(log_p, targets))
+    quick = await ExactScorer(pair.exchange, quick=True).score(base, candidate, path)
+    assert (result.logits_dtype, quick.logits_dtype) == ("float64", "float32")
+    for name, values in expected.items():
+        np.testing.assert_allclose(quick.statistics[name], values, atol=2e-5, err_msg=name)
     assert not any(pair.exchange.glob("*.error"))
 
 
@@ -213,5 +215,5 @@ async def test_each_model_gets_its_own_head_where_they_differ(pair: ScoredPair, 
     heads = head().double(), (head().float() * 1.02).bfloat16().double()
     log_p, log_q = (divergence.log_softmax((h @ w.T).numpy()) for h, w in zip(hidden, heads, strict=True))
     expected = divergence.kl_nats(log_p, log_q)
-    np.testing.assert_allclose(result.statistics["kl_base_to_candidate_nats"], expected, atol=1e-5)
+    np.testing.assert_allclose(result.statistics["kl_base_to_candidate_nats"], expected, atol=1e-6)
     assert len(list(pair.exchange.glob("head-*.safetensors"))) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import shutil
 import tempfile
@@ -18,11 +19,9 @@ from components.compare.score_tokens import whole_path_tokens
 from components.core.answers import Answer, TokenStep
 from components.core.errors import RequestRefusedError
 from components.engines.exact_scoring import PathTokens
-from components.engines.prepare import ModelPreparer
 from components.engines.prompt_logprobs import NotOnThePathError, Row, rows_of
 from components.engines.token_id_scores import stock_rows
-from components.profiles.loader import load_pair
-from tests.engine.serving import BASE, KEY, ROOT, answered_path, client_of, remote_client, served
+from tests.engine.serving import BASE, KEY, ROOT, answered_path, client_of, launched, prepared, remote_client
 from tests.noise import NOISE
 from tests.running_app import RunningApp, copy_of_app, free_port, new_state_dir
 
@@ -39,14 +38,14 @@ class Servers:
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[Servers]:
-    profile = load_pair(ROOT / "profiles", "embedded")
-    model = next(m for m in profile.candidates if m.id == "coarse")
+    ports = Servers(free_port(), free_port())
     with tempfile.TemporaryDirectory() as folder:
-        prepared = ModelPreparer(Path(folder), ROOT).prepare(profile, model, lambda _text, _share: None)
-        servers = Servers(free_port(), free_port())
-        base = served(BASE, all_logprobs=True, port=servers.base)
-        with base, served(Path(prepared), all_logprobs=True, port=servers.candidate):
-            yield servers
+        base = launched(BASE, all_logprobs=True, port=ports.base)
+        candidate = launched(prepared("coarse", Path(folder)), all_logprobs=True, port=ports.candidate)
+        with base as first, candidate as second:
+            for server in (first, second):
+                asyncio.run(server.wait_healthy())
+            yield ports
 
 
 def asked(picture: str, prompt: str) -> list[dict[str, Any]]:

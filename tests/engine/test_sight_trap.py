@@ -16,7 +16,7 @@ from components.engines.sight import SightReport, check_sight
 from components.engines.sight_pictures import picture
 from components.engines.stream import ChatRequest
 from components.profiles.schema import PairProfile
-from tests.engine.serving import BASE, client_of, served
+from tests.engine.serving import BASE, Engines, client_of, served
 from tests.fakes.stream_contract import steps_and_end
 from tests.unit.engines.checkpoints import pair_document
 
@@ -71,10 +71,10 @@ def under_wrong_names(folder: Path) -> Path:
     return folder
 
 
-def look_and_answer(folder: Path) -> tuple[SightReport, list[Answers]]:
+def look_and_answer(socket: Path) -> tuple[SightReport, list[Answers]]:
     """The sight check's report, and ids with log-probabilities of some answers."""
 
-    async def run(socket: Path) -> tuple[SightReport, list[Answers]]:
+    async def run() -> tuple[SightReport, list[Answers]]:
         client = client_of(socket)
         report = await check_sight(client, "embedded/base", vision=True, report=lambda message, share: None)
         answers = []
@@ -92,13 +92,12 @@ def look_and_answer(folder: Path) -> tuple[SightReport, list[Answers]]:
         await client.close()
         return report, answers
 
-    with served(folder) as socket:
-        return asyncio.run(run(socket))
+    return asyncio.run(run())
 
 
 @pytest.fixture(scope="module")
-def direct() -> tuple[SightReport, list[Answers]]:
-    return look_and_answer(BASE)
+def direct(engines: Engines) -> tuple[SightReport, list[Answers]]:
+    return look_and_answer(engines.base)
 
 
 def test_the_embedded_base_sees(direct: tuple[SightReport, list[Answers]]) -> None:
@@ -109,7 +108,8 @@ def test_the_wrong_names_are_caught_and_the_prepared_folder_answers_as_the_right
     tmp_path: Path, direct: tuple[SightReport, list[Answers]]
 ) -> None:
     wrong = under_wrong_names(tmp_path / "wrong")
-    report, answers = look_and_answer(wrong)
+    with served(wrong) as socket:
+        report, answers = look_and_answer(socket)
     assert report.sight is Sight.BLIND, report.checks
     assert answers != direct[1]
 
@@ -117,6 +117,7 @@ def test_the_wrong_names_are_caught_and_the_prepared_folder_answers_as_the_right
     pair = PairProfile.model_validate(pair_document("wrong") | {"max_image_size": limit})
     preparer = ModelPreparer(tmp_path / "state", tmp_path, offline=True)
     prepared = Path(preparer.prepare(pair, pair.base, lambda message, share: None))
-    report, answers = look_and_answer(prepared)
+    with served(prepared) as socket:
+        report, answers = look_and_answer(socket)
     assert report.sight is direct[0].sight
     assert answers == direct[1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from components.core.errors import AppError, RequestRefusedError
 from components.engines.sight_pictures import picture
 from components.engines.stream import ChatRequest, stream_chat, to_records
 from components.engines.transport import EngineClient
-from tests.engine.serving import BASE, client_of, served
+from tests.engine.serving import BASE, Engines, client_of
 from tests.fakes.stream_contract import REQUEST, StreamContract, steps_and_end
 
 pytestmark = [
@@ -26,10 +26,10 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def socket() -> Iterator[Path]:
-    with served(BASE) as path:
-        yield path
+@pytest.fixture
+def socket(engines: Engines) -> Path:
+    """Of the engine that was started with the profile's own options."""
+    return engines.w4a16
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import threading
 from collections import Counter
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pyarrow.parquet
 import pytest
 
 from components.storage.database import Database, sqlite_url
@@ -77,6 +80,12 @@ def test_a_round_trip_is_blind_until_the_verdict(reviewed: RunningApp) -> None:
     assert [row["verdict_id"] for row in rows] == [record["verdict_id"]]
     told = reviewed.call("review_export", {"reviewer": "rita", "batch": "b1", "format": "jsonl"})
     assert json.loads(told["text"]) == rows[0]
+    file = base64.b64decode(reviewed.call("review_export", {"reviewer": "rita", "format": "parquet"})["base64"])
+    assert pyarrow.parquet.read_table(io.BytesIO(file)).column("verdict_id").to_pylist() == [record["verdict_id"]]
+    address = f"{reviewed.url}review/export/b1.parquet?reviewer=rita"
+    downloaded = httpx.get(address, trust_env=False)
+    assert downloaded.headers["content-type"] == "application/vnd.apache.parquet"
+    assert pyarrow.parquet.read_table(io.BytesIO(downloaded.content)).num_rows == 1
     assert "&lt;b&gt;seen" in reviewed.call("review_export", {"batch": "b1", "format": "html"})["text"]
     assert reviewed.call("review_next", "rita")["item_id"] != given["item_id"]
 
@@ -90,8 +99,7 @@ def test_a_round_trip_is_blind_until_the_verdict(reviewed: RunningApp) -> None:
         ("review_submit", ["ann", {"item_id": "x", "verdict": "a"}], "item_id: There is no item"),
         ("review_submit", ["ann", {"item_id": "b1-i0", "verdict": "a"}], "item_id: This item was not given"),
         ("review_export", [{"batch": "none"}], "batch: There is no batch"),
-        ("review_export", [{"format": "xml"}], "Accepted: json, jsonl, csv, html, markdown."),
-        ("review_export", [{"format": "parquet"}], "format: Parquet can"),
+        ("review_export", [{"format": "xml"}], "Accepted: json, jsonl, csv, parquet, html, markdown."),
         ("review_export", [{"outcome": "lost"}], "Accepted: regressed, improved"),
     ],
 )

@@ -76,6 +76,7 @@ def test_several_candidates_share_a_turn(services: Services, source: Path) -> No
         ({"folder": "/no/such/folder"}, "folder"),
         ({"upload": "../../etc"}, "source"),
         ({}, "source"),
+        ({"hub": "https://hub.example/some/set"}, "hub"),
         ({"base": "embedded/coarse"}, "base"),
         ({"candidates": ("embedded/base",)}, "candidates"),
         ({"candidates": ("smollm2-135m/fp8-dynamic",)}, "candidates"),

@@ -13,8 +13,9 @@ from huggingface_hub import ModelCard
 
 from components.cards.card import build_card
 from components.cards.facts import CardFacts, FileFact
-from components.cards.markdown import code, fence, table, text
+from components.cards.markdown import code, table, text
 from components.core.benchmarks import BenchmarkRecord
+from components.core.markdown import fenced
 from components.profiles.loader import load_pair
 
 ROOT = Path(__file__).parents[3]
@@ -145,5 +146,10 @@ def test_cells_cannot_leave_their_table(value: str) -> None:
     assert len(re.findall(r"(?<!\\)\|", lines[2])) == 3
 
 
+def test_what_turns_or_hides_text_is_shown() -> None:
+    assert text("a\u202eb") == "a\\\\u\\{202e\\}b"
+    assert code("a\u200bb") == "`a\\u{200b}b`"
+
+
 def test_a_fence_is_longer_than_any_in_it() -> None:
-    assert fence("a ``` b", "json").startswith("````json\n")
+    assert fenced("a ``` b", "json").startswith("````json\n")

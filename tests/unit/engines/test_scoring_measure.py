@@ -41,10 +41,8 @@ def test_every_statistic_equals_the_reference(
     weight = torch.tensor(draw.normal(size=(ids, 16)), dtype=torch.bfloat16)
     weight_2 = weight + torch.tensor(draw.normal(size=(ids, 16)) * noise / 10, dtype=torch.bfloat16)
     targets = draw.integers(ids, size=tokens)
-    # In float32 the states have float64 logits; in bfloat16, as engines serve, float32 ones.
-    heads = measure.Head(weight), measure.Head(weight_2)
-    found = measure.measure(hidden.float(), heads[0], other.float(), heads[1], torch.tensor(targets), min(5, ids))
-    served = measure.measure(hidden, heads[0], other, heads[1], torch.tensor(targets), min(5, ids))
+    inputs = hidden, measure.Head(weight), other, measure.Head(weight_2), torch.tensor(targets), min(5, ids)
+    found, quick = measure.measure(*inputs), measure.measure(*inputs, quick=True)
     log_p = divergence.log_softmax((hidden.double() @ weight.double().T).numpy())
     log_q = divergence.log_softmax((other.double() @ weight_2.double().T).numpy())
     expected = [
@@ -57,7 +55,7 @@ def test_every_statistic_equals_the_reference(
     ]  # fmt: skip
     np.testing.assert_allclose(found["statistics"].numpy(), np.stack(expected, axis=1), atol=1e-9)
     exact = [column for column, name in enumerate(measure.COLUMNS) if not name.endswith("rank")]  # of ties, either
-    np.testing.assert_allclose(served["statistics"].numpy()[:, exact], np.stack(expected, axis=1)[:, exact], atol=2e-5)
+    np.testing.assert_allclose(quick["statistics"].numpy()[:, exact], np.stack(expected, axis=1)[:, exact], atol=2e-5)
     np.testing.assert_array_equal(found["base_top_ids"].numpy(), divergence.top_k_ids(log_p, min(5, ids)))
     assert (found["statistics"][:, :4] >= 0).all()
 
@@ -86,7 +84,7 @@ def test_other_vocabularies_are_refused(measure: ModuleType) -> None:
 
 def test_a_scale_and_a_cap_are_applied_as_the_model_does(measure: ModuleType) -> None:
     head = measure.Head(torch.eye(2), scale=2.0, soft_cap=10.0)
-    logits = head.logits(torch.tensor([[30.0, 0.0]]))
+    logits = head.logits(torch.tensor([[30.0, 0.0]]), torch.float64)
     assert logits[0, 0] == pytest.approx(20 * np.tanh(3.0))
 
 

@@ -65,7 +65,7 @@ def test_rows_and_figures_are_llama_cpps(rows_module: ModuleType, seed: int, ids
     head = importlib.import_module("diptych_scoring.measure").Head(weight)
     rows = rows_module.rows_of(hidden, head, 2)
     found = rows.numpy().view(np.uint16)
-    expected = np.stack([llama_cpp_row(logits) for logits in head.logits(hidden).numpy()])
+    expected = np.stack([llama_cpp_row(logits) for logits in head.logits(hidden, torch.float32).numpy()])
     assert found.shape == expected.shape == (5, rows_module.words(ids))
     # The last bit of expf differs from library to library.
     np.testing.assert_allclose(found[:, :4].copy().view(np.float32), expected[:, :4].copy().view(np.float32), rtol=1e-5)
@@ -73,7 +73,7 @@ def test_rows_and_figures_are_llama_cpps(rows_module: ModuleType, seed: int, ids
 
     targets = torch.tensor(draw.integers(ids, size=5))
     table = rows_module.measure_rows(rows, other, head, targets, 2).numpy()
-    for place, logits in enumerate(head.logits(other).numpy()):
+    for place, logits in enumerate(head.logits(other, torch.float32).numpy()):
         kl, target, same = llama_cpp_kl(found[place], logits, int(targets[place]))
         assert table[place, 0] == pytest.approx(kl, abs=2e-5 + 1e-5 * abs(kl))
         assert table[place, 1] == pytest.approx(target, abs=1e-5)

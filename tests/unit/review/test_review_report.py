@@ -6,8 +6,12 @@ import csv
 import io
 import json
 
-from components.core.reviews import Choice, Claim, Item, Verdict, outcome_of
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from components.core.reviews import Box, Choice, Claim, Item, Verdict, outcome_of
 from components.review.export import as_csv, as_html, as_jsonl, as_markdown, verdict_rows
+from components.review.parquet import as_parquet
 from components.review.report import agreement, coverage_curve, report_of
 from tests.data.reviews import batch, item, items
 from tests.data.traces import MOMENT
@@ -37,6 +41,7 @@ def test_counts_shares_and_sign_test() -> None:
     }  # fmt: skip
     assert (report["items"], report["answered"], report["judged"]) == (21, 21, 20)
     assert report["outcomes"]["sign_test_p"] == 0.34375
+    assert report["regressed_turns"] == [f"b1-t{n}" for n in reversed(range(7))], "all of them, most divergent first"
     assert report["outcomes"]["shares"]["regressed"]["hits"] == 7
     assert report["estimate"] == {"judged": 0, "slice": 0, "regressed": None, "improved": None}
     assert report["by_tag"][0]["name"] in ("even", "(no tag)")
@@ -112,3 +117,19 @@ def test_rows_as_jsonl_and_csv() -> None:
     assert read["base_text"] == "'=1+1", "no formula for a spreadsheet"
     assert (read["candidate_text"], read["note"]) == ("line\nbreak", "a,b")
     assert as_csv([]) == ""
+
+
+def test_rows_as_parquet_come_back_with_their_types() -> None:
+    claim = Claim(answer="b", error_type="spatial", text="left", start=3, box=Box(x=1, y=2, width=3, height=4))
+    the_item = item(1, base="half \ud800")
+    rows = verdict_rows(batch(), {the_item.id: the_item}, [verdict(the_item, claims=(claim,), note=HOSTILE)])
+    table = pq.read_table(io.BytesIO(as_parquet(rows)))
+    (read,) = table.to_pylist()
+    assert read.keys() == rows[0].keys(), "no field is left out"
+    assert read["base_text"] == "half \ufffd\ufffd\ufffd"
+    same = set(rows[0]) - {"base_text", "claims"}
+    assert {name: read[name] for name in same} == {name: rows[0][name] for name in same}
+    assert read["claims"] == rows[0]["claims"]
+    empty = pq.read_table(io.BytesIO(as_parquet([])))
+    assert empty.schema == table.schema
+    assert (empty.num_rows, empty.schema.field("seconds").type) == (0, pa.float64())

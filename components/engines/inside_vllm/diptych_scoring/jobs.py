@@ -9,6 +9,7 @@ A job arrives as ``SamplingParams.extra_args["diptych"]``:
     write_rows write log-probabilities as llama.cpp's base file holds them instead of the states
     against    id of a file with such rows of some base and its targets, with which this model is compared
     top_k      alternatives of each side
+    quick      many tokens are coming: logits in float32
 
 The prompt is context + answer; row ``i`` predicts token ``i + 1``, and the last row predicts what would follow the
 answer: its target is the job's ``next_id`` (the end of the answer), or it is left out.
@@ -53,6 +54,7 @@ class Job:
     write_rows: bool
     against: str | None
     top_k: int
+    quick: bool
     rows: list[torch.Tensor] = field(default_factory=list)
     batch_tokens: list[int] = field(default_factory=list)  # tokens of every step that computed some of them
 
@@ -80,6 +82,7 @@ def read_job(extra_args: dict[str, Any] | None) -> Job | None:
         write_rows=bool(given.get("write_rows")),
         against=against,
         top_k=int(given.get("top_k", 20)),
+        quick=bool(given.get("quick")),
     )
 
 
@@ -131,8 +134,9 @@ class Desk:
         else:
             base_states, base_head = self._base(job.compare, targets, states.device)
             wanted = torch.tensor(targets, device=states.device)
-            tensors = measure(base_states, base_head, states, head, wanted, job.top_k, threads)
-            facts |= {"columns": ",".join(COLUMNS), "logits_dtype": str(logits_dtype(states)).split(".")[-1]}
+            tensors = measure(base_states, base_head, states, head, wanted, job.top_k, threads, quick=job.quick)
+            dtype = logits_dtype(states, quick=job.quick)
+            facts |= {"columns": ",".join(COLUMNS), "logits_dtype": str(dtype).split(".")[-1]}
         _write_tensors(self._folder / f"{job.id}.safetensors", tensors, facts)
 
     def _base(self, job_id: str, targets: list[int], device: torch.device) -> tuple[torch.Tensor, Head]:

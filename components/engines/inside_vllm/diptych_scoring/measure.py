@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import torch
 
-_BLOCK_ELEMENTS = 8 * 2**20  # logits of each of both models kept at once: 32 MB in float32
+_BLOCK_ELEMENTS = 4 * 2**20  # logits of each of both models kept at once: 32 MB in float64
 _TILE_ELEMENTS = 2**17  # float64 temporaries: 1 MB each; fewer of them cost more in calls than the cache saves
-_HEAD_TILE_ELEMENTS = 2 * 2**20  # copy of a part of a head: 8 MB in float32
+_HEAD_TILE_ELEMENTS = 2 * 2**20  # copy of a part of a head: 16 MB in float64
 _SMALLEST = 1e-300  # of which the logarithm is taken
 
 COLUMNS = (
@@ -38,9 +38,8 @@ class Head:
     scale: float = 1.0
     soft_cap: float | None = None
 
-    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Logits (n, V) of hidden states (n, H): operands as served, products and sums as ``logits_dtype`` says."""
-        dtype = logits_dtype(hidden)
+    def logits(self, hidden: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """Logits (n, V) of hidden states (n, H): operands as served, products and sums in ``dtype``."""
         if hidden.is_cuda and hidden.dtype is not dtype:
             result = torch.mm(hidden, self.weight.t(), out_dtype=dtype)
         else:
@@ -54,10 +53,11 @@ class Head:
         return result * self.scale if self.scale != 1.0 else result
 
 
-def logits_dtype(hidden: torch.Tensor) -> torch.dtype:
-    """float32 for 16-bit operands, whose products it holds exactly and whose sums move a logit by some 1e-6; else
-    float64."""
-    return torch.float32 if hidden.dtype in (torch.bfloat16, torch.float16) else torch.float64
+def logits_dtype(hidden: torch.Tensor, *, quick: bool) -> torch.dtype:
+    """float64; float32 for 16-bit operands on a GPU, or where many tokens are to be ``quick``. It holds their products
+    exactly, and its sums move a logit by some 1e-6."""
+    half = hidden.dtype in (torch.bfloat16, torch.float16)
+    return torch.float32 if half and (quick or hidden.is_cuda) else torch.float64
 
 
 def measure(
@@ -68,6 +68,8 @@ def measure(
     targets: torch.Tensor,
     top_k: int,
     threads: int = 1,
+    *,
+    quick: bool = False,
 ) -> dict[str, torch.Tensor]:
     """Every statistic of N tokens.
 
@@ -78,6 +80,7 @@ def measure(
         top_k: how many of the likeliest ids of each side to give.
         threads: how many blocks of rows are computed at a time. vLLM keeps torch itself to an engine's share of the
             cores, but the other engines wait while this one scores.
+        quick: as in ``logits_dtype``.
 
     Returns:
         ``statistics`` (N, len(COLUMNS)) float64; for each side ``{base,candidate}_top_ids`` (N, k) int64 with
@@ -89,11 +92,12 @@ def measure(
     ids = head.weight.shape[0]
     if base_head.weight.shape[0] != ids:
         raise ValueError(f"the base has {base_head.weight.shape[0]} ids, the candidate {ids}")
+    dtype = logits_dtype(hidden, quick=quick)
     rows = max(1, min(_BLOCK_ELEMENTS // threads // ids, -(-len(hidden) // threads)))
 
     def block(start: int) -> dict[str, torch.Tensor]:
         own = slice(start, start + rows)
-        base_logits, logits = base_head.logits(base_hidden[own]), head.logits(hidden[own])
+        base_logits, logits = base_head.logits(base_hidden[own], dtype), head.logits(hidden[own], dtype)
         _check_finite("base", base_logits, start)
         _check_finite("candidate", logits, start)
         return _block(base_logits, logits, targets[own], min(top_k, ids))

@@ -33,7 +33,7 @@ def rows_of(hidden: torch.Tensor, head: Head, threads: int = 1) -> torch.Tensor:
     """Rows (N, words(V)) of hidden states (N, H), as int16 that holds the bits of uint16."""
 
     def block(states: torch.Tensor) -> torch.Tensor:
-        return _encode(head.logits(states).float())
+        return _encode(head.logits(states, torch.float32))
 
     return torch.cat(_by_blocks(block, (hidden,), head, threads))
 
@@ -71,7 +71,7 @@ def measure_rows(
         raise ValueError(f"the base's file is of another vocabulary than the model's {ids} ids")
 
     def block(states: torch.Tensor, own_rows: torch.Tensor, own_targets: torch.Tensor) -> torch.Tensor:
-        return _figures(decode(own_rows, ids), head.logits(states), own_targets)
+        return _figures(decode(own_rows, ids), head.logits(states, torch.float32), own_targets)
 
     return torch.cat(_by_blocks(block, (hidden, rows, targets), head, threads))
 
