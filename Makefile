@@ -36,6 +36,7 @@ test-browser: $(DEV_STAMP)  ## Real page, real engines, Chromium
 
 bench: $(APP_STAMP)  ## What the app costs against direct vLLM, in the same run
 	$(BIN)/python scripts/bench.py
+	$(BIN)/python scripts/bench_kl.py
 
 screenshots: $(DEV_STAMP)  ## The README's pictures, from a running app
 	$(BIN)/python scripts/get_browser.py

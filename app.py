@@ -8,11 +8,9 @@ import sys
 from pydantic import ValidationError
 
 from components import __version__
-from components.benchmark.gate import gate
 from components.core.errors import AppError
-from components.server import check_port, create_server, serve
-from components.services import build_services
 from components.settings import Settings
+from components.ui.gradio_import import import_gradio
 
 
 def parse_arguments(argv: list[str]) -> Settings:
@@ -27,6 +25,9 @@ def parse_arguments(argv: list[str]) -> Settings:
     parser.add_argument("--port", type=int, help="port to listen on (default: 7860)")
     parser.add_argument("--state-dir", help="folder of records, pictures, logs and prepared models")
     parser.add_argument("--public", action="store_true", default=None, help="a demo: visitors compare, nothing else")
+    parser.add_argument(
+        "--recorded", action="store_true", default=None, help="replay recorded turns: no engine, no vLLM needed"
+    )
     parser.add_argument("--version", action="version", version=f"Diptych {__version__}")
     given = {name: value for name, value in vars(parser.parse_args(argv)).items() if value is not None}
     return Settings(**given)
@@ -35,12 +36,19 @@ def parse_arguments(argv: list[str]) -> Settings:
 def main(argv: list[str]) -> int:
     """Start the app; 0 = ended on request, 2 = refused to start, with the reason on standard error. Or run the gate."""
     if argv[:1] == ["gate"]:
+        from components.benchmark.gate import gate
+
         return gate(argv[1:])
     try:
         settings = parse_arguments(argv)
         refusal = settings.refusal()
         if refusal:
             raise AppError(refusal)
+        import_gradio()
+        # Not before: these import Gradio, and a wrong option should not wait for that.
+        from components.server import check_port, create_server, serve
+        from components.services import build_services
+
         check_port(settings)
         serve(create_server(build_services(settings)), settings)
     except ValidationError as exc:

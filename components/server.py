@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.config import LOGGING_CONFIG
 
 from components.benchmark.tab import create_benchmark_tab
 from components.benchmark.tab_items import Doors
@@ -30,6 +31,7 @@ from components.core.errors import AppError, InputError
 from components.core.trace_export import traces_to_dict, traces_to_markdown
 from components.jobs.service import JobView
 from components.models.tab import create_models_tab
+from components.observability import Readiness, log_as_json
 from components.publish.tab import create_publish_dialog
 from components.quantize.tab import create_quantize_tab
 from components.quantize.view_model import board_view
@@ -39,13 +41,14 @@ from components.review.tab import create_review_tab
 from components.review.tab_people import People
 from components.services import Services
 from components.settings import LOOPBACK, Settings
-from components.ui.access import Access
+from components.ui.access import RECORDED, Access
 from components.ui.chart_routes import add_chart_routes
 from components.ui.guards import GuardRules
 from components.ui.job_routes import job_routes
+from components.ui.metrics_routes import metrics_routes
 from components.ui.page import Tab, build_page, build_server
 from components.ui.review_routes import review_routes
-from components.ui.views import Refresh
+from components.ui.views import Refresh, view
 
 
 def create_server(services: Services) -> FastAPI:
@@ -59,8 +62,9 @@ def create_server(services: Services) -> FastAPI:
     handlers = CompareHandlers(
         turns=services.turns, catalog=services.catalog, hub=services.hub, images=services.images,
         traces=services.traces, pair=services.pair, assets=settings.assets_dir, uploads=uploads,
+        recorded=services.recorded if settings.recorded else None,
     )  # fmt: skip
-    access = Access(public=settings.public)
+    access = Access(public=settings.public, recorded=settings.recorded)
     tabs = [
         Tab("Compare", "compare", lambda: _compare(services, handlers, access)),
         Tab("Review", "review", lambda: _review(services, access)),
@@ -70,7 +74,7 @@ def create_server(services: Services) -> FastAPI:
     ]
     page = build_page(
         tabs,
-        lambda: handlers.status_line(services.first_engines),
+        lambda: {"text": "Recorded turns"} if settings.recorded else handlers.status_line(services.first_engines),
         lambda: services.hub.version + services.jobs.queue.version + services.review.runner.version,
     )
     return build_server(
@@ -83,6 +87,7 @@ def create_server(services: Services) -> FastAPI:
         routes=[
             job_routes(services.jobs, public=settings.public),
             add_chart_routes,
+            _watching(services),
             review_routes(
                 services.review.upload_folder,
                 lambda wanted, user: _review_export(services, wanted, user),
@@ -90,6 +95,7 @@ def create_server(services: Services) -> FastAPI:
             ),
         ],
         max_file_bytes=settings.image_max_bytes + 1_000_000,
+        recorded=settings.recorded,
         blocked=[settings.profiles_dir, settings.state_dir / "diptych.db", settings.state_dir / "logs"],
     )
 
@@ -99,7 +105,7 @@ def _compare(services: Services, handlers: CompareHandlers, access: Access) -> R
     refresh = create_compare_tab(
         handlers=handlers, scoring=services.scoring, eyes=services.eyes, repeating=services.repeating,
         catalog=services.catalog, pair=services.pair, max_file_bytes=services.settings.image_max_bytes,
-        example_urls=urls, access=access,
+        example_urls=urls, access=access, first_turn=services.recorded_turn,
     )  # fmt: skip
     add_compare_api(
         turns=services.turns, store=services.images, catalog=services.catalog, hub=services.hub, pair=services.pair,
@@ -112,7 +118,8 @@ def _compare(services: Services, handlers: CompareHandlers, access: Access) -> R
 
 
 def _review(services: Services, access: Access) -> Refresh:
-    people = People(access, tuple(services.settings.accounts))
+    # Verdicts on the bundled batch need no engine: who reviews is asked as always.
+    people = People(Access(public=services.settings.public), tuple(services.settings.accounts))
     return create_review_tab(service=services.review, catalog=services.catalog, pair=services.pair, people=people)
 
 
@@ -131,6 +138,21 @@ def _review_export(services: Services, wanted: dict[str, Any], user: str | None)
     return json.dumps(found, ensure_ascii=False, indent=1, allow_nan=False)
 
 
+def _watching(services: Services) -> Callable[[FastAPI], None]:
+    """The routes of metrics and readiness; engines that the app does not start by itself are not waited for."""
+    settings = services.settings
+    engines = services.first_engines if settings.starts_engines else ()
+    readiness = Readiness(services.database, settings.state_dir, services.hub, engines)
+
+    async def of_engine(engine_id: str) -> bytes:
+        return await services.hub.client(services.catalog.find(engine_id).engine_id).metrics()
+
+    return metrics_routes(
+        services.metrics.exposition, of_engine, lambda named: readiness.missing(named=named),
+        public=settings.public, signed=bool(settings.accounts),
+    )  # fmt: skip
+
+
 def _models(services: Services, access: Access) -> Refresh:
     problems = [str(error) for error in services.profile_errors]
     return create_models_tab(
@@ -140,6 +162,9 @@ def _models(services: Services, access: Access) -> Refresh:
 
 
 def _quantize(services: Services, access: Access) -> Refresh:
+    if access.recorded:
+        view("sentence", {"text": RECORDED}, elem_id="dt-quantize-recorded")
+        return Refresh((), (), lambda _request, _inputs: [])
     create_publish_dialog(services.publishing, access)
     return create_quantize_tab(
         quantize=services.quantize, jobs=services.jobs, catalog=services.catalog, hub=services.hub, access=access
@@ -248,9 +273,13 @@ def serve(server: FastAPI, settings: Settings) -> None:
     """Run until a signal ends it."""
     sys_line = f"Diptych is at http://{'localhost' if settings.is_loopback else settings.host}:{settings.port}\n"
     os.write(1, sys_line.encode())
+    as_json = settings.log_format == "json"
+    if as_json:
+        log_as_json()
     config = uvicorn.Config(
-        server, host=settings.host, port=settings.port, log_level="warning", timeout_graceful_shutdown=3, ws="none"
-    )
+        server, host=settings.host, port=settings.port, log_level="warning", timeout_graceful_shutdown=3, ws="none",
+        log_config=None if as_json else LOGGING_CONFIG,  # without one of its own, what uvicorn logs is JSON too
+    )  # fmt: skip
     uvicorn.Server(config).run()
 
 

@@ -14,10 +14,12 @@ from typing import Literal
 
 from components.benchmark.intake import Intake
 from components.benchmark.service import BenchmarkService, BenchmarkSettings
+from components.cards.hardware import HardwareTable
 from components.cards.prose import ProseStore
 from components.cards.service import CardService
 from components.compare.changed_pictures import PictureChanger
 from components.compare.eyes import EyesService
+from components.compare.recorded import SUFFIX, store_recorded
 from components.compare.repeat import RepeatService
 from components.compare.scoring import ScoringService
 from components.compare.turns import TurnService
@@ -37,6 +39,7 @@ from components.jobs.queue import JobQueue
 from components.jobs.runner import JobRunner, RunnerSettings
 from components.jobs.service import JobService
 from components.models.memory_plan import MemoryPlanner
+from components.observability import Metrics
 from components.profiles.argv import INHERITED_VARIABLES
 from components.profiles.loader import list_pairs, load_pair
 from components.profiles.schema import PairProfile
@@ -60,6 +63,7 @@ from components.storage.shared_folder import SharedFolder
 from components.storage.state_lock import StateLock
 from components.storage.traces import TraceRepository
 
+NO_ENGINES = "This page replays recorded turns; no engine runs here."
 _DRIVERS = {
     "quantize": "components.quantize.job", "benchmark": "components.benchmark.job", "publish": "components.publish.job",
 }  # fmt: skip
@@ -89,6 +93,8 @@ class Services:
     cards: CardService
     planner: MemoryPlanner
     publishing: PublishService
+    metrics: Metrics
+    recorded: tuple[str, ...]  # ids of the turns that recorded mode shows, those of the running pair last
     review: ReviewService
     database: Database
     lock: StateLock
@@ -100,10 +106,15 @@ class Services:
         """Engines to start with the app: the base and the candidate shown first."""
         return tuple(entry.engine_id for entry in self.catalog.of_pair(self.pair.id)[:2])
 
+    @property
+    def recorded_turn(self) -> str | None:
+        """The turn that a page in recorded mode opens with: the newest of the pair's; None = not in that mode."""
+        return self.recorded[-1] if self.recorded else None
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Start the first engines; on leaving, end all of them and close the records."""
-        if self.settings.start_engines:
+        if self.settings.starts_engines:
             for engine_id in self.first_engines:
                 await self.hub.start(engine_id)
         runner = asyncio.create_task(self.jobs.runner.run(), name="job runner")
@@ -139,7 +150,7 @@ def build_services(settings: Settings) -> Services:
         settings.state_dir / "models", REPOSITORY, hub_token=os.environ.get("HF_TOKEN"), child_env=_child_environment()
     )
     engine_settings = _spec_settings(settings)
-    hub = EngineHub(engine_specs(catalog, preparer, engine_settings))
+    hub = EngineHub(engine_specs(catalog, preparer, engine_settings), closed=NO_ENGINES if settings.recorded else "")
     shelf = CandidateShelf(
         catalog, hub, lambda entry: engine_spec(entry, preparer, engine_settings), settings.files_dir / "jobs"
     )
@@ -153,18 +164,16 @@ def build_services(settings: Settings) -> Services:
         export=TraceExport(traces, images).write,
     )  # fmt: skip
     benchmarks = BenchmarkService(catalog, jobs.queue, records, _benchmark_settings(settings, pair.id))
-    cards = CardService(
-        catalog, preparer, jobs.queue, records, ProseStore(settings.files_dir / "cards"), REPOSITORY
-    )  # fmt: skip
+    reader = _memory_reader(settings, preparer)
+    cards = _card_service(settings, catalog, preparer, jobs, records, reader)
     publishing = _publish_service(settings, jobs, cards)
-    turns = TurnService(catalog=catalog, hub=hub, traces=traces, images=images, now=_utc_now)
-    scores = score_records(database, blobs)
-    exact = ExactScorer(exchange_folder(settings.state_dir))
-    exact.remove_leftovers()
-    scoring = ScoringService(
-        catalog=catalog, hub=hub, traces=traces, scores=scores, data_url=turns.data_url,
-        exact=exact, now=_utc_now,
+    metrics = Metrics(hub, jobs.queue)
+    turns = TurnService(
+        catalog=catalog, hub=hub, traces=traces, images=images, now=_utc_now, on_turn=metrics.turn,
+        on_answer=metrics.answer,
     )  # fmt: skip
+    scores = score_records(database, blobs)
+    scoring, exact = _scoring(settings, catalog, hub, traces, scores, turns, metrics)
     reliances = reliance_records(database, blobs)
     changer = PictureChanger(images, sorted((settings.assets_dir / "samples").glob("*.png")))
     eyes = EyesService(
@@ -176,8 +185,9 @@ def build_services(settings: Settings) -> Services:
         settings=settings, pair=pair, catalog=catalog, hub=hub, turns=turns, scoring=scoring, scores=scores,
         eyes=eyes, reliances=reliances, repeating=repeating, repeats=kept.repeats, traces=traces, images=images,
         jobs=jobs, quantize=quantize, review=review, benchmarks=benchmarks, cards=cards, publishing=publishing,
-        planner=_planner(settings, catalog, preparer), database=database, lock=kept.lock, shared=shared,
-        profile_errors=tuple(errors),
+        planner=MemoryPlanner(catalog, reader, settings.profiles_dir), metrics=metrics,
+        recorded=_recorded(settings, pair, traces, scores, images),
+        database=database, lock=kept.lock, shared=shared, profile_errors=tuple(errors),
     )  # fmt: skip
 
 
@@ -208,10 +218,41 @@ def _open_records(settings: Settings) -> _Records:
     return _Records(lock, shared, database, blobs, traces, repeats, images)
 
 
-def _planner(settings: Settings, catalog: Catalog, preparer: ModelPreparer) -> MemoryPlanner:
+def _scoring(
+    settings: Settings, catalog: Catalog, hub: EngineHub, traces: TraceRepository, scores: AnswerRecords[Score],
+    turns: TurnService, metrics: Metrics,
+) -> tuple[ScoringService, ExactScorer]:  # fmt: skip
+    exact = ExactScorer(exchange_folder(settings.state_dir))
+    exact.remove_leftovers()
+    service = ScoringService(
+        catalog=catalog, hub=hub, traces=traces, scores=scores, data_url=turns.data_url,
+        exact=exact, now=_utc_now, on_score=metrics.score,
+    )  # fmt: skip
+    return service, exact
+
+
+def _recorded(
+    settings: Settings, pair: PairProfile, traces: TraceRepository, scores: AnswerRecords[Score], images: ImageStore
+) -> tuple[str, ...]:
+    """Store the bundled turns in recorded mode; their ids, those of the pair last. Damaged files are left out."""
+    folder = settings.assets_dir / "recorded"
+    files = sorted(folder.glob(f"*{SUFFIX}"), key=lambda file: file.name == f"{pair.id}{SUFFIX}")
+    if not settings.recorded:
+        return ()
+    return tuple(turn for file in files for turn in store_recorded(file, traces, scores, images))
+
+
+def _memory_reader(settings: Settings, preparer: ModelPreparer) -> ModelMemoryReader:
     figures = settings.assets_dir / "published" / "models.yaml"
-    reader = ModelMemoryReader(preparer, figures, os.environ.get("HF_TOKEN"))
-    return MemoryPlanner(catalog, reader, settings.profiles_dir)
+    return ModelMemoryReader(preparer, figures, os.environ.get("HF_TOKEN"))
+
+
+def _card_service(
+    settings: Settings, catalog: Catalog, preparer: ModelPreparer, jobs: JobService, records: BenchmarkRepository,
+    reader: ModelMemoryReader,
+) -> CardService:  # fmt: skip
+    written, hardware = ProseStore(settings.files_dir / "cards"), HardwareTable(reader, settings.profiles_dir)
+    return CardService(catalog, preparer, jobs.queue, records, written, hardware, REPOSITORY)
 
 
 def _open_database(settings: Settings, shared: SharedFolder) -> Database:
@@ -225,7 +266,8 @@ def _open_database(settings: Settings, shared: SharedFolder) -> Database:
 def _benchmark_settings(settings: Settings, pair_id: str) -> BenchmarkSettings:
     gpus = gpu_memory_bytes()
     device: Literal["cpu", "cuda"] = "cuda" if count_gpus() else "cpu"
-    return BenchmarkSettings(settings.state_dir, REPOSITORY, pair_id, device, max(gpus, default=0))
+    jobs_dir = settings.files_dir / "jobs"
+    return BenchmarkSettings(settings.state_dir, REPOSITORY, pair_id, device, max(gpus, default=0), jobs_dir)
 
 
 def _job_service(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -20,8 +21,12 @@ class Settings(BaseSettings):
     pair: str = Field(default="embedded", description="Name of the pair to open: a file of profiles/pairs")
     host: str = Field(default="127.0.0.1", description="Address to listen on")
     port: int = Field(default=7860, ge=1, le=65535, description="Port to listen on")
+    recorded: bool = Field(
+        default=False, description="Replay recorded turns: no engine, and nothing can be asked or started"
+    )
     state_dir: Path = Field(
-        default_factory=lambda: default_state_dir(), description="Folder of database, pictures, logs, prepared models"
+        default_factory=lambda given: default_state_dir() / ("recorded" if given.get("recorded") else ""),
+        description="Folder of database, pictures, logs, prepared models",
     )
     public: bool = Field(
         default=False, description="A demo: visitors compare and look; what starts or writes needs sign-in"
@@ -36,6 +41,9 @@ class Settings(BaseSettings):
         description="Pictures, token files, jobs; the same for all apps of one database; empty = state folder",
     )
     start_engines: bool = Field(default=True, description="Start the base and the first candidate with the app")
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="Form of the app's log on standard error: text, or json (one object a line)"
+    )
     image_max_bytes: int = Field(default=20_000_000, ge=1000, description="Largest accepted picture file, bytes")
 
     @field_validator("state_dir")
@@ -85,6 +93,11 @@ class Settings(BaseSettings):
     def assets_dir(self) -> Path:
         """Folder of the embedded models, style and scripts."""
         return REPOSITORY / "assets"
+
+    @property
+    def starts_engines(self) -> bool:
+        """Whether engines start with the app."""
+        return self.start_engines and not self.recorded
 
     @property
     def accounts(self) -> dict[str, str]:

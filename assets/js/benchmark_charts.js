@@ -152,8 +152,8 @@
   }
   function survival(found) {
     if (!found) return null;
-    return { id: "survival", title: "Free answers that are still alike", words: "Each model on its own path, greedy.",
-      data: (ink) => found.map((one, i) => ({ type: "scatter", mode: "lines", name: short(one.task.replace("generation, ", "")), x: one.curve.map((_, k) => k + 1), y: one.curve.map((v) => 100 * v), line: { shape: "hv", color: ink.row[i % ink.row.length] } })),
+    return { id: "survival", title: "Free answers that are still alike", words: "Each model on its own path: greedy, and drawn at temperature 1 with the same seed (dotted).",
+      data: (ink) => found.map((one) => ({ one, i: unique(found.map((f) => f.task)).indexOf(one.task) })).map(({ one, i }) => ({ type: "scatter", mode: "lines", name: `${short(one.task.replace("generation, ", ""))}, ${one.way}`, x: one.curve.map((_, k) => k + 1), y: one.curve.map((v) => 100 * v), line: { shape: "hv", dash: one.way === "greedy" ? "solid" : "dot", color: ink.row[i % ink.row.length] } })),
       layout: { xaxis: { title: { text: "step" } }, yaxis: { ticksuffix: " %", range: [0, 103] } } };
   }
   function load(points) {

@@ -27,6 +27,7 @@
       if (!models.some((m) => m.id === draft.model)) draft.model = models.some((m) => m.id === value.default) ? value.default : models[0]?.id || "";
       const open = element.querySelector(".dt-changes")?.open;
       if (!models.length) { fill(element, el("h2", {}, "New benchmark"), el("p", { class: "dt-soft" }, "There is no candidate whose engine runs here. Make one on the Quantize tab.")); return; }
+      if (d.recorded) { fill(element, el("p", { class: "dt-sentence dt-soft" }, "Nothing is measured here: these are the figures that were published, or measured before.")); return; }
       fill(element, el("h2", {}, "New benchmark"),
         labelled("Candidate", select("Candidate", models.map((m) => [m.id, m.label]), draft.model, (v) => { draft.model = v; keep(); })),
         labelled("Suite", select("Suite", (value.suites || []).map((s) => [s.id, s.label]), draft.suite, (v) => { draft.suite = v; keep(); })),
@@ -74,7 +75,7 @@
         models.length ? [el("div", { class: "dt-results-head" }, el("h2", {}, "Results"),
           models.length > 1 ? select("Measured candidate", models.map((m) => [m.id, m.label]), model.id, (v) => { chosen = v; draw(); }) : null,
           el("span", { class: "dt-head-actions" }, el("button", { class: "dt-btn dt-small", type: "button", onclick: () => showCard(model, server, value.may_control ? (parts, version) => new Promise((resolve) => { const key = d.randomKey(); saving.set(key, resolve); trigger("write", { key, model: model.id, parts, version }); }) : null) }, "Model card"))), result(model)]
-          : [el("h2", {}, "Results"), el("p", { class: "dt-soft" }, value.published ? "Nothing was measured yet. Choose a candidate and a suite, and start: every figure will stand here with its interval, beside those of the published cards." : "Reading the records…")],
+          : [el("h2", {}, "Results"), el("p", { class: "dt-soft" }, d.recorded ? "Nothing was measured here yet; below are the published figures." : value.published ? "Nothing was measured yet. Choose a candidate and a suite, and start: every figure will stand here with its interval, beside those of the published cards." : "Reading the records…")],
         d.benchmarkCharts ? d.benchmarkCharts(value, model, (task) => showFlipped(model, task)) : null,
         published(value.published || []));
     }

@@ -43,7 +43,7 @@
   function turnView(column, id, trigger) {
     const question = el("p", { class: "dt-question" });
     const edit = el("button", { class: "dt-link dt-edit", type: "button", title: "Change this prompt and ask again" }, "Edit");
-    const asked = el("div", { class: "dt-asked" }, question, edit);
+    const asked = el("div", { class: "dt-asked" }, question, d.recorded ? null : edit);
     const answer = el("div", { class: "dt-answer" });
     const tools = el("div", { class: "dt-tools" });
     const wait = el("p", { class: "dt-wait" });
@@ -97,7 +97,7 @@
       actionsDrawn = key;
       const items = [];
       if (live) items.push(button("Stop", () => trigger("stop", { turn: turn.id, position: column.position }), "Stop this column only"));
-      if (!live && isLast) items.push(button("Retry", () => trigger("retry", { turn: turn.id, position: column.position }), "Ask this column again; this answer is kept"));
+      if (!live && isLast && !d.recorded) items.push(button("Retry", () => trigger("retry", { turn: turn.id, position: column.position }), "Ask this column again; this answer is kept"));
       if (!live && current.text) items.push(button("Copy", () => d.copyText(current.text), "Copy the raw text"));
       if (turn.answers.length > 1) items.push(siblings(turn));
       fill(actions, items);
@@ -144,7 +144,7 @@
             button("Label", () => showLabel(value), "Everything that is known about this engine"))),
         el("div", { class: "dt-chips" }, value.chips.map((chip) =>
           el("span", { class: "dt-chip" + (chip.tone ? " dt-" + chip.tone : ""), title: chip.title }, chip.text))),
-        value.ready ? null : stateLine(value, trigger));
+        value.ready || d.recorded ? null : stateLine(value, trigger));
     });
   };
 

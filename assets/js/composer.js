@@ -6,6 +6,7 @@
   const { el, fill, setText } = d;
 
   window.diptych.composer = function (element, props, trigger, watch, server, upload) {
+    if (d.recorded) { d.sentence(element, { get value() { return { text: (props.value || {}).recorded }; } }, trigger, watch); return; }
     let settings = {};
     const area = el("textarea", { rows: 1, class: "dt-prompt", "aria-label": "Prompt for all columns", placeholder: "Ask all columns about the picture…" });
     const input = el("input", { type: "file", accept: "image/png,image/jpeg,image/webp", multiple: true, hidden: true, "aria-label": "Add pictures" });

@@ -175,6 +175,12 @@
     update();
   }
 
-  window.diptych = { el, fill, setText, steps, keepFocus, visible, renderMarkdown, randomKey, state, changed, subscribe, visibleColumns, columnsDrawn, turnsOfPage,
+  /** In recorded mode nothing can be asked, started or changed, and nothing on the page offers it. */
+  const recorded = document.querySelector('meta[name="diptych-mode"]')?.content === "recorded";
+
+  /** A tab that has nothing but a sentence. */
+  function sentence(element, props, _trigger, watch) { bind(props, watch, (value) => fill(element, el("p", { class: "dt-sentence dt-soft" }, value.text))); }
+
+  window.diptych = { recorded, sentence, el, fill, setText, steps, keepFocus, visible, renderMarkdown, randomKey, state, changed, subscribe, visibleColumns, columnsDrawn, turnsOfPage,
     isStreaming, history, pickedIndex, showTurnInAddress, onKey, openSheet, showTab, toast, copyText, bind };
 })();

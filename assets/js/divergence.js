@@ -96,7 +96,7 @@
       if (value.state !== "done") {
         const words = {
           busy: el("p", { class: "dt-soft dt-pulse" }, "Scoring the same tokens under both models"),
-          idle: el("p", { class: "dt-soft" }, "Not scored yet, since an engine is not ready. ", el("button", { type: "button", class: "dt-link", onclick: () => ask(value.path_of, true) }, "Score when ready")),
+          idle: el("p", { class: "dt-soft" }, d.recorded ? "This answer was not scored when it was recorded." : ["Not scored yet, since an engine is not ready. ", el("button", { type: "button", class: "dt-link", onclick: () => ask(value.path_of, true) }, "Score when ready")]),
           refused: el("p", {}, value.message, " ", el("span", { class: "dt-soft" }, value.hint || "")),
         };
         fill(element, head, words[value.state]);
@@ -112,7 +112,7 @@
         el("div", { class: "dt-parts" }, el("div", {}, freeRun(value.free_run), forkNote, heat, map,
           el("p", { class: "dt-stats" }, [...value.figures[me.unit], value.floor_words[me.unit]].join(" · ")), value.notes.map((n) => el("p", { class: "dt-soft" }, n)), eyesPart,
           el("p", { class: "dt-soft dt-small-actions" }, el("button", { type: "button", class: "dt-link", onclick: () => histogram(value) }, "Histogram"), unitSwitch(),
-            el("button", { type: "button", class: "dt-link", onclick: () => ask(value.path_of, true) }, "Score again"))), side));
+            d.recorded ? null : el("button", { type: "button", class: "dt-link", onclick: () => ask(value.path_of, true) }, "Score again"))), side));
       sayForks();
       paint();
       const forks = forkList();
@@ -238,7 +238,7 @@
     }
     function goOnButtons(index) {
       const token = me.value.tokens[index], chosen = token.top[me.chosen];
-      if (me.value.method !== "exact" || !chosen) return null;
+      if (me.value.method !== "exact" || !chosen || d.recorded) return null;
       return el("p", { class: "dt-go-on" }, "Force ", el("code", {}, inLine(chosen[0])), " into ",
         ["candidate", "base"].map((role) => el("button", { type: "button", class: "dt-link", title: role === "candidate" ? "Key f" : null, onclick: () => goOn(role, index) }, `the ${role}`)));
     }
@@ -252,14 +252,14 @@
       const bar = (side, p) => el("span", { class: `dt-bar dt-bar-${side}`, title: percent(p) }, el("i", { style: `width:${Math.round(((p ?? 0) / top) * 100)}%` }));
       const choose = (row) => { me.chosen = row; inspect(index); };
       const rows = token.top.map(([text, p, q], row) => el("div", { class: "dt-bars" }, el("small", {}, percent(p)), bar("base", p),
-        el("button", { type: "button", class: "dt-alt", "aria-pressed": String(row === me.chosen), title: "Choose it to go on from", onclick: () => choose(row) }, inLine(text)), bar("cand", q), el("small", {}, percent(q))));
+        el("button", { type: "button", class: "dt-alt", "aria-pressed": String(row === me.chosen), title: d.recorded ? null : "Choose it to go on from", onclick: () => choose(row) }, inLine(text)), bar("cand", q), el("small", {}, percent(q))));
       const times = me.value.floor > 0 && token.kl !== null ? (token.kl > me.value.floor ? `, ${Math.round(token.kl / me.value.floor).toLocaleString()} × the highest noise` : ", within the noise: no difference") : "";
       const facts = token.kl === null ? "Not on the same path, or nothing that both sides list."
         : `KL ${me.value.method === "exact" ? "" : "≥ "}${number(inUnit(token.kl), 4)} ${me.unit}${times} · Δp ${number(token.dp === null ? null : token.dp * 100, 2)} % · rank ${token.rb ?? "?"} → ${token.rc ?? "?"}` + (token.hb === null ? "" : ` · entropy ${number(inUnit(token.hb), 2)} → ${number(inUnit(token.hc), 2)}`) + (token.m !== null && token.m < 0.9995 ? ` · ${percent(token.m)} of the base covered` : "");
       fill(said, title, words);
       d.keepFocus(more, () => fill(more, el("div", { class: "dt-mirror", role: "group", "aria-label": "Probabilities of both models" }, el("div", { class: "dt-bars dt-soft" }, el("small", {}), el("span", {}, "Base"), el("span", {}), el("span", {}, "Candidate"), el("small", {})), rows), el("p", { class: "dt-soft" }, facts), eyes.about(token),
         goOnButtons(index),
-        el("p", { class: "dt-soft" }, el("kbd", {}, "n"), " ", el("kbd", {}, "p"), " next, previous fork", me.value.method === "exact" ? [" · ", el("kbd", {}, "f"), " force"] : "")));
+        el("p", { class: "dt-soft" }, el("kbd", {}, "n"), " ", el("kbd", {}, "p"), " next, previous fork", me.value.method === "exact" && !d.recorded ? [" · ", el("kbd", {}, "f"), " force"] : "")));
     }
     function inUnit(nats) { return nats === null || me.unit === "nats" ? nats : nats / Math.LN2; }
     function histogram(value) {
@@ -281,6 +281,6 @@
     const inSight = (act) => () => element.checkVisibility() && !document.querySelector("dialog[open]") && me.value.state === "done" && act();
     d.onKey("n", "Next fork", inSight(() => jump(1)));
     d.onKey("p", "Previous fork", inSight(() => jump(-1)));
-    d.onKey("f", "Force the chosen token into the candidate", inSight(() => goOn("candidate", me.at)));
+    if (!d.recorded) d.onKey("f", "Force the chosen token into the candidate", inSight(() => goOn("candidate", me.at)));
   };
 })();

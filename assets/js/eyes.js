@@ -47,6 +47,7 @@
     function redraw() {
       const eyes = value.eyes || { results: {} };
       const buttons = Object.entries(CHANGES).map(([name, words]) => el("button", { type: "button", class: "dt-link", "aria-pressed": String(shown === name && !!result()), "data-picture": name, "aria-disabled": eyes.busy && "true", onclick: () => eyes.busy || choose(name) }, words));
+      if (d.recorded) { fill(box, result() ? told(result()) : ""); return; }
       fill(box, el("p", { class: "dt-eyes-ask" }, el("b", {}, "Is it the eyes or the words?"), el("span", { class: "dt-soft" }, " Score the answer again with the picture changed: "), el("span", { class: "dt-switch" }, buttons)),
         eyes.busy ? el("p", { class: "dt-soft dt-pulse" }, `Scoring the same tokens with the picture ${WORDS[eyes.asked]}`) : "",
         eyes.refused ? el("p", {}, eyes.refused.message, " ", el("span", { class: "dt-soft" }, eyes.refused.hint || "")) : "",

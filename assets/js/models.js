@@ -21,6 +21,7 @@
       el("div", { class: "dt-title" }, el("span", { class: "dt-dot", "aria-hidden": "true" }), el("b", {}, engine.label),
         el("span", { class: "dt-soft" }, engine.scheme),
         el("span", { class: "dt-head-actions" },
+          engine.metrics ? el("a", { class: "dt-link", href: engine.metrics, target: "_blank", rel: "noopener" }, "Metrics") : null,
           engine.has_log ? button("Log", () => showLog(engine, server)) : null,
           engine.actions.map((action) => button(NAMES[action], () => trigger("act", { action, engine: engine.id }))))),
       el("p", { class: "dt-soft" }, engine.description),

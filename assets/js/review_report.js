@@ -52,7 +52,7 @@
       return ["csv", "jsonl", "parquet", "html", "markdown"].map((kind) => el("a", { class: "dt-btn dt-small", href: `review/export/${encodeURIComponent(r.batch)}.${kind}${only}`, download: "" }, { csv: "CSV", jsonl: "JSONL", parquet: "Parquet", html: "HTML", markdown: "Table for the card" }[kind]));
     }
     function again(r) {
-      return review.isOwner && r.regressed_turns.length ? el("button", { class: "dt-btn dt-small", type: "button", title: `Quantize again, calibrated with the ${r.regressed_turns.length} regressed turns`, onclick: () => d.requantize(r.regressed_turns) }, "Re-quantize with these") : null;
+      return review.isOwner && r.regressed_turns.length && !d.recorded ? el("button", { class: "dt-btn dt-small", type: "button", title: `Quantize again, calibrated with the ${r.regressed_turns.length} regressed turns`, onclick: () => d.requantize(r.regressed_turns) }, "Re-quantize with these") : null;
     }
     function curves(r) {
       const curve = r.curve && r.curve.items >= FEWEST ? r.curve : r.curve_by_reference;

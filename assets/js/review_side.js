@@ -36,7 +36,7 @@
       drawn = key;
       fill(element, modes(), review.mayReview && review.reviewer ? el("p", { class: "dt-soft dt-who" }, `Reviewing as ${review.reviewer} `, review.user ? null : el("button", { class: "dt-link", type: "button", onclick: () => { review.name = ""; review.keep.drop("reviewer"); review.changed("who"); } }, "Change")) : null,
         el("h3", {}, "Batches"), (value.batches || []).map(line), value.batches?.length ? null : el("p", { class: "dt-soft" }, "None yet."),
-        review.isOwner ? button("New batch", () => trigger("form", {})) : null, queue());
+        review.isOwner && !d.recorded ? button("New batch", () => trigger("form", {})) : null, queue());
     }
     function modes() {
       const all = [["judge", "Judge"], ["report", "Report"], ...(review.isOwner ? [["items", "Items"]] : [])];
@@ -49,7 +49,7 @@
         el("p", { class: "dt-soft" }, working ? `${p.answered} of ${p.items} answered` : `${p.items} items, ${p.open} left`, p.failed ? `, ${p.failed} failed` : ""),
         working ? el("progress", { max: p.items, value: p.answered + p.failed, "aria-label": "Answered" }) : null,
         batch.message ? el("p", { class: "dt-fault" }, batch.message) : null,
-        review.isOwner ? el("p", { class: "dt-small-actions" }, working ? act("Stop", "stop", batch) : null, batch.state === "STOPPED" ? act("Resume", "resume", batch) : null, p.failed && !working ? act("Ask the failed again", "retry", batch) : null) : null);
+        review.isOwner && !d.recorded ? el("p", { class: "dt-small-actions" }, working ? act("Stop", "stop", batch) : null, batch.state === "STOPPED" ? act("Resume", "resume", batch) : null, p.failed && !working ? act("Ask the failed again", "retry", batch) : null) : null);
     }
     function act(label, action, batch) { return el("button", { class: "dt-link", type: "button", onclick: () => trigger("act", { action, batch: batch.id }) }, label); }
     function queue() {

@@ -105,7 +105,7 @@
       const links = value.turn ? el("p", { class: "dt-turn-links" },
         button("Copy link", () => d.copyText(new URL(`?trace=${value.turn}`, window.location.href).href)),
         el("a", { href: `traces/${value.turn}.json`, download: "" }, "JSON"), el("a", { href: `traces/${value.turn}.md`, download: "" }, "Markdown"),
-        el("button", { class: "dt-link", type: "button", title: "Quantize again, calibrated with the turns of this conversation", onclick: () => d.requantize(d.turnsOfPage().map((turn) => turn.id)) }, "Re-quantize with these")) : null;
+        d.recorded ? null : el("button", { class: "dt-link", type: "button", title: "Quantize again, calibrated with the turns of this conversation", onclick: () => d.requantize(d.turnsOfPage().map((turn) => turn.id)) }, "Re-quantize with these")) : null;
       fill(element, (value.alarms || []).map((alarm) => el("p", { class: `dt-alarm dt-alarm-${alarm.severity}`, role: "alert" }, alarm.message)), links);
     });
   };
@@ -115,7 +115,7 @@
   window.diptych.recent = function (element, props, trigger, watch) {
     d.bind(props, watch, (value) => {
       const items = value.items || [];
-      fill(element, items.length ? el("h3", {}, "History") : null, el("ol", { class: "dt-recent" }, items.map((item) =>
+      fill(element, items.length ? el("h3", {}, d.recorded ? "Recorded turns" : "History") : null, el("ol", { class: "dt-recent" }, items.map((item) =>
         el("li", {}, el("button", { type: "button", title: item.title, onclick: () => { d.state.selected = {}; d.state.attached = []; trigger("open", { turn: item.id }); } },
           el("span", {}, item.prompt), el("time", {}, item.when))))));
     });

@@ -55,12 +55,22 @@ class ScoredSet:
 
 @dataclass(frozen=True)
 class Generation:
-    """The base's own continuations of prompts of one length, scored under the candidate."""
+    """The base's own continuations of prompts of one length, scored under the candidate.
+
+    Attributes:
+        kl_nats: on the base's greedy path (prompts, steps).
+        floor_nats: the base against itself on the first prompt (1, steps).
+        first_forks: per prompt, where the two models' own greedy answers part; None = never.
+        sampled_kl_nats: as ``kl_nats``, on a path that the base drew at temperature 1.
+        sampled_forks: as ``first_forks``, of answers that both drew at temperature 1 with the same seed.
+    """
 
     prompt_tokens: int
-    kl_nats: Floats  # (prompts, steps)
-    floor_nats: Floats  # (1, steps): the base against itself on the first prompt
-    first_forks: list[int | None]  # per prompt, where the two models' own greedy answers part
+    kl_nats: Floats
+    floor_nats: Floats
+    first_forks: list[int | None]
+    sampled_kl_nats: Floats
+    sampled_forks: list[int | None]
     steps: int
 
 
@@ -168,31 +178,35 @@ class QualityRun:
         prompts = prompts[: settings.prompts]
         if len(prompts) < 2:
             raise InputError("The text is too short for generation KL.", "Name a longer text, or fewer prompt tokens.")
-        rows, forks, floor = [], list[int | None](), np.zeros((0, steps))
+        pieces, floor = list[dict[str, Any]](), np.zeros((0, steps))
         for number, prompt in enumerate(prompts):
             told = f"prompts of {length} tokens, {steps} steps"
             self.tell("Generation KL", number, len(prompts), told, None)
-            name = f"generation-{length}-{steps}-{number}"
+            name = f"continued-{length}-{steps}-{number}"
             saved = self.store.document(name)
             if saved is None:
-                saved = await self._generate(prompt, steps)
+                saved = {
+                    "greedy": await self._continue(prompt, steps, None),
+                    "sampled": await self._continue(prompt, steps, number),
+                }
                 self.store.save_document(name, saved)
-            rows.append(saved["kl_nats"])
-            forks.append(saved["first_fork"] if isinstance(saved["first_fork"], int) else None)
+            pieces.append(saved)
             if number == 0:
                 floor = await self._generation_floor(prompt, saved)
-        return Generation(length, np.array(rows, dtype=np.float64), floor, forks, steps)
+        kl = {way: np.array([piece[way]["kl_nats"] for piece in pieces], dtype=np.float64) for way in pieces[0]}
+        forks = {way: [piece[way]["first_fork"] for piece in pieces] for way in pieces[0]}
+        return Generation(length, kl["greedy"], floor, forks["greedy"], kl["sampled"], forks["sampled"], steps)
 
-    async def _generate(self, prompt: tuple[int, ...], steps: int) -> dict[str, Any]:
+    async def _continue(self, prompt: tuple[int, ...], steps: int, seed: int | None) -> dict[str, Any]:
         base, candidate = await asyncio.gather(
-            greedy_ids(self.base, prompt, steps), greedy_ids(self.candidate, prompt, steps)
+            continued_ids(self.base, prompt, steps, seed), continued_ids(self.candidate, prompt, steps, seed)
         )
         result = await self.scorer.score(self.base.client, self.candidate.client, PathTokens(prompt, base))
         kl = result.statistics["kl_base_to_candidate_nats"]
         return {"kl_nats": kl.tolist(), "first_fork": first_fork(base, candidate), "base_ids": list(base)}
 
     async def _generation_floor(self, prompt: tuple[int, ...], saved: dict[str, Any]) -> Floats:
-        found = await self.scorer.floor(self.base.client, PathTokens(prompt, tuple(saved["base_ids"])))
+        found = await self.scorer.floor(self.base.client, PathTokens(prompt, tuple(saved["greedy"]["base_ids"])))
         return found.statistics["kl_base_to_candidate_nats"][None, :]
 
     async def _scored(self, _index: int, path: PathTokens) -> Floats:
@@ -270,11 +284,16 @@ def _path(chunk: Chunk) -> PathTokens:
     return PathTokens(chunk.context, chunk.targets)
 
 
-async def greedy_ids(served: Served, prompt: tuple[int, ...], steps: int) -> tuple[int, ...]:
-    """A greedy continuation of exactly ``steps`` tokens; the end of the answer does not end it."""
+async def continued_ids(served: Served, prompt: tuple[int, ...], steps: int, seed: int | None) -> tuple[int, ...]:
+    """A continuation of exactly ``steps`` tokens; the end of the answer does not end it.
+
+    Args:
+        seed: for temperature 1 with the whole vocabulary; None = greedy.
+    """
+    drawn: dict[str, Any] = {"temperature": 0.0} if seed is None else {"temperature": 1.0, "top_p": 1.0, "seed": seed}
     body = {
         "model": served.client.served_model, "token_ids": prompt,
-        "sampling_params": {"max_tokens": steps, "temperature": 0.0, "ignore_eos": True, "detokenize": False},
+        "sampling_params": {"max_tokens": steps, "ignore_eos": True, "detokenize": False, **drawn},
     }  # fmt: skip
     told = await post_json(served.client, "/inference/v1/generate", body)
     return tuple(told["choices"][0]["token_ids"])

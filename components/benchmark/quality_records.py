@@ -103,10 +103,28 @@ def add_generation(recorder: Recorder, found: Generation, model: str, base: str,
         for step, one in enumerate(steps)
     ]  # fmt: skip
     recorder.add("quality", model, task, "kl_by_step", None, details={"curve": curve}, **about)
-    alive = survival(found.first_forks, found.steps)
-    parted = [fork for fork in found.first_forks if fork is not None]
+    _add_sampled(recorder, found, model, task, draws, about)
+    ways = (
+        ("free_answers_alike_percent", "Greedy answers of both", found.first_forks),
+        ("free_sampled_answers_alike_percent", "Both drew at temperature 1 with the same seed", found.sampled_forks),
+    )
+    for metric, words, forks in ways:
+        alive = survival(forks, found.steps)
+        parted = sum(fork is not None for fork in forks)
+        recorder.add(
+            "quality", model, task, metric, 100 * float(alive[-1]),
+            details={"survival": alive.tolist(), "first_forks": list(forks)},
+            **{**about, "interval": "", "note": f"{words}, each on its own path; {parted} of {prompts} parted."},
+        )  # fmt: skip
+
+
+def _add_sampled(
+    recorder: Recorder, found: Generation, model: str, task: str, draws: int, about: dict[str, Any]
+) -> None:
+    """KL of whole sequences: by the chain rule the mean of the steps' sums over paths that the base drew itself."""
+    sums = [np.array([[row.sum()]]) for row in found.sampled_kl_nats]
+    note = f"Sum over {found.steps} steps on paths that the base drew at temperature 1, the end of the answer ignored."
     recorder.add(
-        "quality", model, task, "free_answers_alike_percent", 100 * float(alive[-1]),
-        details={"survival": alive.tolist(), "first_forks": list(found.first_forks)},
-        **{**about, "interval": "", "note": f"Greedy answers of both, each on its own path; {len(parted)} parted."},
+        "quality", model, task, "sequence_kl_base_to_candidate_nats",
+        bootstrap(sums, lambda table: table.mean(axis=0), draws=draws)[0], **{**about, "note": note},
     )  # fmt: skip

@@ -39,6 +39,7 @@ class BenchmarkSettings:
     default_pair: str
     device: Literal["cpu", "cuda"]
     gpu_memory_bytes: int = 0  # of one GPU
+    jobs_dir: Path | None = None  # None = in the state folder
 
 
 class BenchmarkService:
@@ -48,7 +49,7 @@ class BenchmarkService:
         self, catalog: Catalog, queue: JobQueue, records: BenchmarkRepository, settings: BenchmarkSettings
     ) -> None:
         self._catalog, self._queue, self._records, self._settings = catalog, queue, records, settings
-        self._flipped = FlippedItems(settings.state_dir / "jobs")
+        self._flipped = FlippedItems(settings.jobs_dir or settings.state_dir / "jobs")
 
     def submit(self, spec: Mapping[str, Any]) -> str:
         """Queue the job; equal work that waits or runs is not queued twice. Its id.

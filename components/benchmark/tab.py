@@ -51,7 +51,8 @@ def create_benchmark_tab(
         except AppError as exc:
             return {"refused": str(exc)}
 
-    def question(data: Any) -> dict[str, Any]:  # Gradio marks what it is given, which a bound method does not allow
+    def question(data: Any) -> dict[str, Any]:
+        """An item that flipped, for Compare."""
         return items.question(data)
 
     with gr.Row(elem_id="dt-benchmarks", equal_height=False):

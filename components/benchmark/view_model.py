@@ -16,6 +16,7 @@ _SUITE_WORDS = {
     "all": "Everything", "quality": "Quality: perplexity and KL", "accuracy": "Accuracy: items with right answers",
     "throughput": "Throughput and cost",
 }  # fmt: skip
+_SURVIVAL = {"free_answers_alike_percent": "greedy", "free_sampled_answers_alike_percent": "T = 1"}
 _TABLE_METRICS = {
     "quality": (
         ("perplexity_base", "PPL base"), ("perplexity_candidate", "PPL candidate"), ("perplexity_ratio", "PPL ratio"),
@@ -26,7 +27,9 @@ _TABLE_METRICS = {
         ("rms_delta_p_percent", "Δp RMS, %"), ("same_top_p_percent", "Same top p, %"),
         ("entropy_shift_nats", "Entropy shift, nats"), ("correlation_ln_perplexity", "Cor of nll"),
         ("top20_truncated_kl_nats", "Mean KL, top-20 method"), ("step0_kl_base_to_candidate_nats", "Step-0 KL, nats"),
-        ("free_answers_alike_percent", "Free answers alike, %"), ("scoring_tokens_per_s", "Scored, tokens/s"),
+        ("sequence_kl_base_to_candidate_nats", "Sequence KL at T = 1, nats"),
+        ("free_answers_alike_percent", "Free answers alike, %"),
+        ("free_sampled_answers_alike_percent", "Alike at T = 1, %"), ("scoring_tokens_per_s", "Scored, tokens/s"),
     ),
     "accuracy": (
         ("base_score_percent", "Base, %"), ("candidate_score_percent", "Candidate, %"),
@@ -129,8 +132,9 @@ def _curves(records: Sequence[BenchmarkRecord]) -> dict[str, list[dict[str, Any]
         if record.metric in ("kl_histogram", "kl_by_position", "kl_by_confidence", "kl_by_class", "kl_by_step"):
             curve = {"task": record.task, "curve": record.details.get("curve")}
             found.setdefault(record.metric, []).append(curve | {"examples": record.details.get("examples") or []})
-        if record.metric == "free_answers_alike_percent":
-            found.setdefault("survival", []).append({"task": record.task, "curve": record.details.get("survival")})
+        if record.metric in _SURVIVAL:
+            curve = {"task": record.task, "curve": record.details.get("survival"), "way": _SURVIVAL[record.metric]}
+            found.setdefault("survival", []).append(curve)
     return found
 
 

@@ -34,6 +34,16 @@ class Prose(Record):
     written_by: str = ""
 
 
+class HardwareFact(Record):
+    """What the memory plan says of one size of GPU: the fewest that serve the model."""
+
+    gpu_gb: int = Field(description="As it is sold")
+    examples: str = Field(description="GPUs of that size that have a profile")
+    gpus: int | None = Field(description="None = it does not fit on any number that was planned")
+    context: int | None = Field(default=None, description="Tokens of one user")
+    flags: tuple[str, ...] = Field(default=(), description="vLLM's")
+
+
 class CardFacts(Record):
     """Everything that is known of a candidate but its figures."""
 
@@ -48,6 +58,7 @@ class CardFacts(Record):
     quantize_job: str | None = Field(default=None, description="Id of the job that made it")
     quantize_result: dict[str, JsonValue] = Field(default_factory=dict, description="That job's result")
     quantize_spec: dict[str, JsonValue] = Field(default_factory=dict, description="That job's spec")
+    hardware: tuple[HardwareFact, ...] = Field(default=(), description="Smallest GPU first; empty = not planned")
     prose: Prose = Prose()
 
 

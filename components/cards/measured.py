@@ -92,12 +92,16 @@ def _generation(writer: CardWriter) -> None:
             for metric in ("step0_kl_base_to_candidate_nats", "mean_kl_base_to_candidate_nats")
         )
         alike = writer.record(task, "free_answers_alike_percent")
+        drawn = writer.record(task, "free_sampled_answers_alike_percent")
         words = writer.fact(task, first.id if first else "")
         rows.append([
             words, writer.figure(first), writer.figure(mean), writer.figure(alike, unit=" %"),
+            writer.figure(drawn, unit=" %"),
             code(first.id) if first else "—",
         ])  # fmt: skip
-    writer.write(table(["Prompts", "Step-0 KLD", "Mean KLD", "Free answers alike to the end", "Record"], rows))
+    writer.write(
+        table(["Prompts", "Step-0 KLD", "Mean KLD", "Free answers alike to the end", "Same at T = 1", "Record"], rows)
+    )
 
 
 def _about(writer: CardWriter, record: BenchmarkRecord | None) -> str:

@@ -23,6 +23,7 @@ _SHAPE = (
     ("Vocabulary size", ("vocab_size",)),
 )
 _GIB = 1024**3
+_PLAN = "the memory plan"
 _CONFIG, _PROFILE, _FILES = "the model's config", "the pair's profile", "the model's files"
 
 
@@ -122,7 +123,7 @@ def write_acknowledgments(writer: CardWriter, facts: CardFacts) -> None:
 
 
 def write_hardware(writer: CardWriter, facts: CardFacts) -> None:
-    """What the weights need; a plan of memory for GPUs is not made here."""
+    """What the weights need, and the memory plan by size of GPU."""
     writer.heading("Hardware Requirements")
     weights = sum(file.size_bytes for file in facts.files if file.name.endswith(".safetensors"))
     if weights:
@@ -130,7 +131,19 @@ def write_hardware(writer: CardWriter, facts: CardFacts) -> None:
         writer.write(f"Weights: {shown} GiB on disk; beside them the KV cache and the engine's own memory.")
     else:
         writer.write("The size of the weights is not known here.")
-    writer.lacks("Hardware table (no memory plan was recorded)")
+    if not facts.hardware:
+        writer.lacks("Hardware table (the model's shape is not known here)")
+        return
+    rows = []
+    for row in facts.hardware:
+        name = f"{writer.fact(row.gpu_gb, _PLAN)} GB ({text(row.examples)})"
+        if row.gpus is None:
+            rows.append([name, "does not fit", "", ""])
+        else:
+            context = f"{writer.fact(row.context, _PLAN)} tokens"
+            rows.append([name, f"{writer.fact(row.gpus, _PLAN)}×", context, code(" ".join(row.flags))])
+    writer.write(table(["GPU VRAM", "GPUs", "Context of one user", "vLLM"], rows))
+    writer.write("Planned by formula from the weights' headers and the profile's settings, not measured on these GPUs.")
 
 
 def write_usage(writer: CardWriter, facts: CardFacts) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from components.cards.card import build_card
 from components.cards.facts import Card, CardFacts, FileFact, Prose
+from components.cards.hardware import HardwareTable
 from components.cards.prose import ProseStore
 from components.core.errors import InputError, PreparationError
 from components.core.jobs import Job
@@ -29,10 +30,10 @@ class CardService:
 
     def __init__(
         self, catalog: Catalog, preparer: ModelPreparer, queue: JobQueue, records: BenchmarkRepository,
-        written: ProseStore, repository: Path,
+        written: ProseStore, hardware: HardwareTable, repository: Path,
     ) -> None:  # fmt: skip
         self._catalog, self._preparer, self._queue = catalog, preparer, queue
-        self._records, self._written, self._repository = records, written, repository
+        self._records, self._written, self._hardware, self._repository = records, written, hardware, repository
 
     def card(self, model: str) -> Card:
         """The card of a candidate.
@@ -81,6 +82,7 @@ class CardService:
             quantize_job=job.id if job else None,
             quantize_result=dict(job.result or {}) if job else {},
             quantize_spec=dict(job.spec) if job else {},
+            hardware=self._hardware.of(entry),
             prose=self._written.newest(entry.engine_id),
         )  # fmt: skip
 

@@ -39,7 +39,10 @@ class ScoringService:
     def __init__(
         self, *, catalog: Catalog, hub: EngineHub, traces: TraceRepository, scores: AnswerRecords[Score],
         exact: ExactScorer, data_url: Callable[[ImageRecord], str], now: Callable[[], datetime],
+        on_score: Callable[[Score], None] = lambda _score: None,
     ) -> None:  # fmt: skip
+        """``on_score`` is told each new score."""
+        self._on_score = on_score
         self._catalog, self._hub, self._traces, self._scores = catalog, hub, traces, scores
         self._exact, self._data_url, self._now = exact, data_url, now
         self._floors: OrderedDict[tuple[str, datetime, str], NoiseFloor] = OrderedDict()
@@ -60,6 +63,7 @@ class ScoringService:
         Raises:
             InputError: it can't be scored so; says why. EngineError, StreamError: an engine could not do its part.
         """
+        self._hub.check_open()
         if self._method(case) != "top_k":
             await self._wait_ready(case)
         async with self._turn:
@@ -69,6 +73,7 @@ class ScoringService:
             score = await by_method[method](case)
             score = score.model_copy(update={"seconds": time.monotonic() - started})
         await asyncio.to_thread(self._scores.add, score)
+        self._on_score(score)
         return score
 
     def check_exact(self, case: Case) -> None:

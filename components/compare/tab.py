@@ -21,7 +21,7 @@ from components.compare.tab_repeat import wire_repeat
 from components.core.errors import AppError
 from components.engines.catalog import Catalog
 from components.profiles.schema import PairProfile
-from components.ui.access import Access
+from components.ui.access import RECORDED, Access
 from components.ui.messages import warn
 from components.ui.views import Refresh, view
 
@@ -33,8 +33,9 @@ _STREAMED: dict[str, Any] = {**QUIET, "concurrency_limit": None, "preprocess": F
 def create_compare_tab(
     *, handlers: CompareHandlers, scoring: ScoringService, eyes: EyesService, repeating: RepeatService,
     catalog: Catalog, pair: PairProfile, max_file_bytes: int, example_urls: list[str | None], access: Access,
+    first_turn: str | None = None,
 ) -> Refresh:  # fmt: skip
-    """Build the tab inside the current Blocks context."""
+    """Build the tab inside the current Blocks context. ``first_turn`` is shown where the address names no turn."""
     of_pair = [entry.engine_id for entry in catalog.of_pair(pair.id)]
     chosen = [of_pair[min(i, len(of_pair) - 1)] for i in range(MAX_COLUMNS)]
 
@@ -46,19 +47,21 @@ def create_compare_tab(
 
     composer = view(
         "composer",
-        _composer_value(pair, max_file_bytes, example_urls),
+        {"recorded": RECORDED} if access.recorded else _composer_value(pair, max_file_bytes, example_urls),
         # One event a column: the browser runs the listeners of one event one after the other.
         events=[*(f"ask{i}" for i in range(MAX_COLUMNS)), "halt", "clear", "open_engine"],
         server_functions=[ingest, example],
         elem_id="dt-composer",
     )
     composer.unrender()
-    parts = build_layout(handlers.engine_choices(), chosen, pair.sampling, composer, min(2, len(of_pair)))
+    parts = build_layout(
+        handlers.engine_choices(), chosen, pair.sampling, composer, min(2, len(of_pair)), asking=not access.recorded
+    )
     _wire_asking(parts, handlers, access)
     _wire_columns(parts, handlers, access)
     wire_divergence(parts.divergence, scoring, eyes, catalog, access)
     wire_repeat(parts.repeat, repeating, access)
-    return Reading(parts, handlers, access, catalog).wire()
+    return Reading(parts, handlers, access, catalog, first_turn).wire()
 
 
 def _composer_value(pair: PairProfile, max_file_bytes: int, urls: list[str | None]) -> dict[str, Any]:

@@ -69,8 +69,10 @@ class CompareHandlers:
 
     def __init__(
         self, *, turns: TurnService, catalog: Catalog, hub: EngineHub, images: ImageStore, traces: TraceRepository,
-        pair: PairProfile, assets: Path, uploads: Path,
+        pair: PairProfile, assets: Path, uploads: Path, recorded: tuple[str, ...] | None = None,
     ) -> None:  # fmt: skip
+        """``recorded``: ids of the only turns that the history lists; None = it lists the newest."""
+        self._recorded = recorded
         self._turns, self._catalog, self._hub = turns, catalog, hub
         self._images, self._traces, self._pair = images, traces, pair
         self._assets, self._uploads = assets, uploads
@@ -225,7 +227,7 @@ class CompareHandlers:
 
     async def recent(self) -> dict[str, Any]:
         """The newest turns."""
-        summaries = await asyncio.to_thread(self._traces.recent, 20)
+        summaries = await asyncio.to_thread(self._traces.recent, 20, only=self._recorded)
         return view_model.recent_view(summaries, datetime.now(UTC))
 
     def engine_choices(self) -> list[tuple[str, str]]:

@@ -48,25 +48,36 @@ class CompareParts:
 
 
 def build_layout(
-    engines: list[tuple[str, str]], chosen: list[str], sampling: Sampling, composer: gr.HTML, columns_now: int
+    engines: list[tuple[str, str]],
+    chosen: list[str],
+    sampling: Sampling,
+    composer: gr.HTML,
+    columns_now: int,
+    *,
+    asking: bool = True,
 ) -> CompareParts:
-    """The tab's components, in reading order: picture, columns, settings; the composer stays at the bottom."""
+    """The tab's components, in reading order: picture, columns, settings; the composer stays at the bottom.
+
+    ``asking``: whether anything can be asked; what serves that alone is left out of sight otherwise.
+    """
     with gr.Row(elem_id="dt-compare", equal_height=False):
         with gr.Column(elem_id="dt-left", scale=0, min_width=240):
             view("viewer", elem_id="dt-viewer", elem_classes=["dt-card"])
-            with gr.Accordion("Settings", open=False, elem_id="dt-settings"):
+            with gr.Accordion("Settings", open=False, elem_id="dt-settings", visible=asking):
                 shared = _shared_settings(sampling)
             recent = view("recent", {"items": []}, events=["open"], elem_id="dt-recent")
         with gr.Column(elem_id="dt-main", scale=1, min_width=300):
             notices = view("notices", {"alarms": [], "turn": None}, elem_id="dt-notices")
             with gr.Row(elem_id="dt-columns", elem_classes=["dt-card"], equal_height=True):
                 columns = tuple(
-                    _column(position, engines, chosen[position], visible=position < columns_now)
+                    _column(position, engines, chosen[position], visible=position < columns_now, asking=asking)
                     for position in range(MAX_COLUMNS)
                 )
             divergence = view("divergence", {"state": "none"}, events=["score", "eyes"], elem_id="dt-divergence")
-            repeat = view("repeat", {"state": "none"}, events=["look", "run", "halt"], elem_id="dt-repeat")
-            with gr.Row(elem_id="dt-count"):
+            repeat = view(
+                "repeat", {"state": "none"}, events=["look", "run", "halt"], elem_id="dt-repeat", visible=asking
+            )
+            with gr.Row(elem_id="dt-count", visible=asking):
                 remove = gr.Button("− column", size="sm", elem_classes=["dt-quiet"])
                 add = gr.Button("+ column", size="sm", elem_classes=["dt-quiet"])
     composer.render()
@@ -84,15 +95,15 @@ def build_layout(
     )
 
 
-def _column(position: int, engines: list[tuple[str, str]], chosen: str, *, visible: bool) -> ColumnParts:
+def _column(position: int, engines: list[tuple[str, str]], chosen: str, *, visible: bool, asking: bool) -> ColumnParts:
     with gr.Column(elem_classes=["dt-col", f"dt-col-{position}"], visible=visible, min_width=240) as box:
         engine = gr.Dropdown(
             engines, value=chosen, label=f"Engine of column {position + 1}", show_label=False, container=False,
-            filterable=len(engines) > 8, elem_classes=["dt-engine"],
+            filterable=len(engines) > 8, elem_classes=["dt-engine"], interactive=asking,
         )  # fmt: skip
         head = view("head", events=["start"], elem_classes=["dt-head"])
         body = view("column", events=["stop", "retry", "force"], elem_classes=["dt-body"])
-        with gr.Accordion("Own parameters", open=False, elem_classes=["dt-own"]):
+        with gr.Accordion("Own parameters", open=False, elem_classes=["dt-own"], visible=asking):
             gr.Markdown("Empty means: as in Settings.", elem_classes=["dt-soft"])
             with gr.Row():
                 own = tuple(

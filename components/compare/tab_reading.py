@@ -30,6 +30,7 @@ class Reading:
     handlers: CompareHandlers
     access: Access
     catalog: Catalog
+    first: str | None = None  # the turn to open where the address names none
 
     def wire(self) -> Refresh:
         """Give the parts their events."""
@@ -48,7 +49,7 @@ class Reading:
 
     async def load(self, request: gr.Request, *now: Any) -> list[Any]:
         """The page, with the turn that its address names."""
-        shown = await self._show(request.query_params.get("trace"), request, now)
+        shown = await self._show(request.query_params.get("trace") or self.first, request, now)
         return [*shown, await recent(self.handlers, self.access, request)]
 
     async def open_recent(self, event: gr.EventData, request: gr.Request, *now: Any) -> list[Any]:
@@ -102,7 +103,7 @@ class Reading:
 
 async def recent(handlers: CompareHandlers, access: Access, request: gr.Request) -> dict[str, Any]:
     """The history; on a public page a visitor sees nobody's, only what a link leads to."""
-    return await handlers.recent() if access.may_control(request) else {"items": []}
+    return await handlers.recent() if access.sees_history(request) else {"items": []}
 
 
 def column_count(count: int) -> list[Any]:

@@ -18,7 +18,7 @@ from components.compare.request import Ask, ColumnRequest, check_ask, chosen_ans
 from components.compare.same_path import path_of, why_not_by_ids
 from components.compare.stream_column import ColumnStream, Snapshot
 from components.core.alarms import alarms_of
-from components.core.answers import ImageRecord
+from components.core.answers import Answer, ImageRecord
 from components.core.errors import InputError, RecordNotFoundError
 from components.core.states import Outcome
 from components.core.traces import AnswerSlot, ColumnLabel, Continuation, StoredAnswer, Trace
@@ -63,8 +63,12 @@ class TurnService:
     """Asks, retries, stops. One per app; safe for concurrent columns on one event loop."""
 
     def __init__(
-        self, *, catalog: Catalog, hub: EngineHub, traces: TraceRepository, images: ImageStore, now: UtcClock
-    ) -> None:
+        self, *, catalog: Catalog, hub: EngineHub, traces: TraceRepository, images: ImageStore, now: UtcClock,
+        on_turn: Callable[[str], None] = lambda _pair: None,
+        on_answer: Callable[[str, Answer], None] = lambda _engine_id, _answer: None,
+    ) -> None:  # fmt: skip
+        """``on_turn`` is told a new turn's pair, ``on_answer`` an answer that has ended and its engine's id."""
+        self._on_turn, self._on_answer = on_turn, on_answer
         self._catalog, self._hub, self._traces, self._images, self._now = catalog, hub, traces, images, now
         self._turns: OrderedDict[str, asyncio.Task[LiveTurn]] = OrderedDict()
         self._live: OrderedDict[str, LiveTurn] = OrderedDict()
@@ -76,8 +80,9 @@ class TurnService:
         """The turn of that key: the first column to ask makes it, the others get the same.
 
         Raises:
-            InputError: the question is not acceptable.
+            InputError: the question is not acceptable. NotPermittedError: this app runs no engine.
         """
+        self._hub.check_open()
         task = self._turns.get(ask.key)
         if task is None:
             task = asyncio.create_task(self._make(ask))
@@ -115,6 +120,7 @@ class TurnService:
         persisted = asyncio.create_task(self._persist(trace, answering))
         live = LiveTurn(ask, trace, parents, entries[0], persisted, answering)
         self._remember(live)
+        self._on_turn(trace.pair)
         return live
 
     async def _persist(self, trace: Trace, answering: asyncio.Event) -> None:
@@ -181,6 +187,7 @@ class TurnService:
 
     async def _revive(self, trace_id: str) -> LiveTurn:
         """A stored turn as a live one, so that it can be asked again after a restart."""
+        self._hub.check_open()
         chain = await asyncio.to_thread(self._traces.conversation, trace_id)
         trace = chain[-1]
         history: dict[int, tuple[str, ...]] = {}
@@ -201,6 +208,7 @@ class TurnService:
         Raises:
             RecordNotFoundError: there is no such turn. InputError: it is still being answered.
         """
+        self._hub.check_open()
         live = self._live.get(trace_id) or await self._revive(trace_id)
         if any(stored.answer.outcome is Outcome.STREAMING for stored in live.trace.latest_answers):
             raise InputError("This turn is still being answered.", "Wait for its end, or stop it.", field="trace_id")
@@ -277,6 +285,7 @@ class TurnService:
         await asyncio.shield(live.persisted)
         ended_at = await asyncio.to_thread(self._traces.finish_answer, slot.id, answer)
         live.streams.pop(slot.id, None)
+        self._on_answer(slot.label.engine_id, answer)
         answers = tuple(
             a.model_copy(update={"answer": answer, "finished_at": ended_at}) if a.slot.id == slot.id else a
             for a in live.trace.answers

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from components.core.errors import EngineNotReadyError, EngineStartError, InputError
+from components.core.errors import EngineNotReadyError, EngineStartError, InputError, NotPermittedError
 from components.core.states import EngineState, Sight
 from components.engines.device import Device, MemoryBook
 from components.engines.status import EngineSpec, EngineStatus
@@ -25,8 +25,9 @@ _ENDED = (EngineState.FATAL, EngineState.STOPPED)
 class EngineHub:
     """Supervises one engine per spec. Nothing starts before ``start``."""
 
-    def __init__(self, specs: Sequence[EngineSpec], world: World | None = None) -> None:
-        self._world = world or World()
+    def __init__(self, specs: Sequence[EngineSpec], world: World | None = None, *, closed: str = "") -> None:
+        """``closed``: why this app runs no engine, in a sentence; empty = it does."""
+        self._world, self._closed = world or World(), closed
         self.book = MemoryBook(self._world.free_memory_bytes)
         self.version = 0  # moves on every change of any status
         self._change = asyncio.Event()
@@ -43,10 +44,24 @@ class EngineHub:
             self._note_change()
 
     async def start(self, engine_id: str) -> EngineStatus:
-        """Start an engine, or do nothing when it is up or on its way (F17). Returns at once; see ``wait_ready``."""
+        """Start an engine, or do nothing when it is up or on its way (F17). Returns at once; see ``wait_ready``.
+
+        Raises:
+            NotPermittedError: no engine is started by this app.
+        """
         engine = self._find(engine_id)
+        self.check_open()
         await engine.start()
         return engine.status
+
+    def check_open(self) -> None:
+        """Refuse what needs an engine in an app that runs none.
+
+        Raises:
+            NotPermittedError: so it is.
+        """
+        if self._closed:
+            raise NotPermittedError(self._closed, "Run Diptych yourself, without --recorded.")
 
     async def stop(self, engine_id: str) -> EngineStatus:
         """Stop an engine and return when no process of it is left, or the status says which is."""

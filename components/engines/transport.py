@@ -164,6 +164,20 @@ class EngineClient:
         self.is_vllm = isinstance(version, str)
         return str(version) if self.is_vllm else None
 
+    async def metrics(self) -> bytes:
+        """vLLM's own metrics, in Prometheus' text format.
+
+        Raises:
+            EngineNotReadyError: no answer, or the server has none.
+        """
+        try:
+            response = await self._http.get("/metrics", timeout=_POLL_TIMEOUT_S)
+        except httpx.TransportError as exc:
+            raise EngineNotReadyError(f"{self.served_model}: no answer from /metrics.", detail=repr(exc)) from exc
+        if response.status_code != httpx.codes.OK:
+            raise EngineNotReadyError(f"{self.served_model}: /metrics answered {response.status_code}.")
+        return response.content
+
     async def _get_json(self, path: str) -> dict[str, Any]:
         try:
             response = await self._http.get(path, timeout=_POLL_TIMEOUT_S)

@@ -46,6 +46,7 @@ def engine_view(entry: CatalogEntry, status: EngineStatus, *, may_control: bool)
         "log": list(status.log_lines),
         "facts": _facts(status),
         "actions": _actions(down=down, remote=status.remote) if may_control else [],
+        "metrics": f"engines/{entry.engine_id}/metrics" if may_control and status.ready and not status.remote else "",
         "has_log": not status.remote and status.state is not EngineState.STOPPED,
     }
 

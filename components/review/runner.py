@@ -58,6 +58,14 @@ class BatchRunner:
         self._woken = asyncio.Event()
         self.version = 0  # moves with every answered question, for the page
 
+    def check_open(self) -> None:
+        """Refuse new questions in an app that runs no engine.
+
+        Raises:
+            NotPermittedError: so it is.
+        """
+        self._hub.check_open()
+
     def wake(self) -> None:
         """Look for work now."""
         self.version += 1

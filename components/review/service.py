@@ -117,7 +117,9 @@ class ReviewService:
 
         Raises:
             InputError: naming the field, or there is nothing to ask. StorageError: nothing was stored.
+            NotPermittedError: this app runs no engine.
         """
+        self.runner.check_open()
         base, candidates = self._engines(wish)
         scratch = self._scratch()
         try:

@@ -153,6 +153,17 @@ class ImageStore:
         self._remember(record)
         return record
 
+    def adopt(self, record: ImageRecord, png: bytes) -> None:
+        """Store a canonical image that was made before, by its own bytes: nothing is decoded.
+
+        Raises:
+            InputError: the bytes are not those of the record. StorageError: it can't be stored.
+        """
+        if hashlib.sha256(png).hexdigest() != record.sha256:
+            raise InputError(f"{record.name} is not the picture that was asked about.", field="images")
+        self._blobs.put(png, PNG_SUFFIX)
+        self._remember(record)
+
     def edited(self, sha256: str, edit: Edit) -> str:
         """Make and store a changed copy of a canonical image; gives the copy's hash, the same for the same edit.
 

@@ -154,15 +154,17 @@ class TraceRepository:
 
         return self._assemble(*self._database.read(chain))
 
-    def recent(self, limit: int = 50, query: str = "") -> list[TraceSummary]:
+    def recent(self, limit: int = 50, query: str = "", only: Sequence[str] | None = None) -> list[TraceSummary]:
         """The newest turns first; with ``query``, those whose prompt or an answer holds it, whatever its case.
 
         Turns of review batches are left out: there may be thousands, and a sealed answer must not be one click away.
+        ``only``: of these ids, whatever they belong to.
         """
 
         def search(session: Session) -> list[TraceSummary]:
             reviewed = select(ReviewItemRow.seq).where(ReviewItemRow.trace_id == TurnRow.id).exists()
-            wanted = select(TurnRow).where(~reviewed).order_by(TurnRow.seq.desc()).limit(max(1, min(limit, MAX_RECENT)))
+            among = ~reviewed if only is None else TurnRow.id.in_(only)
+            wanted = select(TurnRow).where(among).order_by(TurnRow.seq.desc()).limit(max(1, min(limit, MAX_RECENT)))
             if query:
                 in_answer = select(AnswerRow.turn_id).where(_holds(AnswerRow.text, query))
                 wanted = wanted.where(or_(_holds(TurnRow.prompt, query), TurnRow.id.in_(in_answer)))

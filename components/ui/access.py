@@ -11,12 +11,15 @@ import gradio as gr
 from components.core.errors import InputError, NotPermittedError
 from components.ui.guards import USER_KEY
 
+RECORDED = "This page replays recorded turns; nothing can be asked, started or changed here."
+
 
 @dataclass(frozen=True)
 class Access:
     """Rights of callers. On a public page only people who signed in may start, stop or write for others."""
 
     public: bool
+    recorded: bool = False  # nobody starts, asks or changes anything; everybody sees the recorded turns
     _costly: set[str] = field(default_factory=set)  # what a visitor is having done
 
     @contextmanager
@@ -39,7 +42,13 @@ class Access:
 
     def may_control(self, request: gr.Request | None) -> bool:
         """Whether this caller may start, stop and change what belongs to all."""
+        if self.recorded:
+            return False
         return not self.public or (request is not None and request.request.scope.get(USER_KEY) is not None)
+
+    def sees_history(self, request: gr.Request | None) -> bool:
+        """Whether this caller may see the list of turns, which belong to whoever asked them."""
+        return self.recorded or self.may_control(request)
 
     def check_control(self, request: gr.Request | None) -> None:
         """Refuse a visitor. Checked in every handler, for a hidden button keeps nobody out (reliability.md 6.1).
@@ -48,7 +57,7 @@ class Access:
             NotPermittedError: the caller did not sign in.
         """
         if not self.may_control(request):
-            raise NotPermittedError("Visitors can't start or stop engines.", "Choose one that is ready, or sign in.")
+            raise self._refusal("start or stop engines", "Choose one that is ready, or sign in.")
 
     def check_jobs(self, request: gr.Request | None) -> None:
         """Refuse a visitor who wants to start, end or change a job.
@@ -57,4 +66,9 @@ class Access:
             NotPermittedError: the caller did not sign in.
         """
         if not self.may_control(request):
-            raise NotPermittedError("Visitors can't start or change jobs.", "Sign in, or run Diptych yourself.")
+            raise self._refusal("start or change jobs", "Sign in, or run Diptych yourself.")
+
+    def _refusal(self, what: str, hint: str) -> NotPermittedError:
+        if self.recorded:
+            return NotPermittedError(RECORDED, "Run Diptych yourself, without --recorded.")
+        return NotPermittedError(f"Visitors can't {what}.", hint)

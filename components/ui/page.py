@@ -9,11 +9,13 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import gradio as gr
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse, JSONResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
+from gradio.routes import App
 
 from components.core.errors import AppError, RecordNotFoundError
 from components.ui.guards import USER_KEY, Guard, GuardRules
@@ -38,8 +40,12 @@ def build_page(tabs: list[Tab], status: Callable[[], dict[str, str]], version: C
 
     ``version`` moves whenever an engine's state changes; while it stands still, polling costs one empty event.
     """
+    # Gradio makes a server of a page as it begins, ends and gets its queue: 0.3 s each, and only the last one is used.
     # Uploads are needed until they are canonicalised; a day later they are gone, with all that their files told.
-    with gr.Blocks(title="Diptych", fill_width=True, analytics_enabled=False, delete_cache=(3600, 86400)) as page:
+    with (
+        patch.object(App, "create_app", return_value=None),
+        gr.Blocks(title="Diptych", fill_width=True, analytics_enabled=False, delete_cache=(3600, 86400)) as page,
+    ):
         corner = view("status", status(), elem_id="dt-status")
         refreshes = [Refresh((), (corner,), lambda _request, _inputs: [status()])]
         with gr.Tabs(elem_id="dt-tabs"):
@@ -87,6 +93,7 @@ def build_server(
     routes: Sequence[Callable[[FastAPI], None]],
     max_file_bytes: int,
     blocked: list[Path],
+    recorded: bool = False,
 ) -> FastAPI:
     """The ASGI app. ``export`` gives (body, media type) of a trace, ``picture`` the file of a canonical image.
 
@@ -106,8 +113,9 @@ def build_server(
     page.queue(max_size=256, default_concurrency_limit=4)
     page._queue.sleep_when_free = _QUEUE_POLL_S  # noqa: SLF001  # it has no public setting
     _skip_matplotlib()
+    head = page_head(assets, recorded=recorded)
     gr.mount_gradio_app(
-        server, page, path="/", theme=diptych_theme(), css_paths=page_css(assets), head=page_head(assets),
+        server, page, path="/", theme=diptych_theme(), css_paths=page_css(assets), head=head,
         show_error=False, max_file_size=max_file_bytes, blocked_paths=[str(path) for path in blocked],
         enable_monitoring=False, run_history=False, footer_links=[], ssr_mode=False, mcp_server=False,
         auth_dependency=lambda request: request.scope.get(USER_KEY) or "visitor",

@@ -54,12 +54,16 @@ def diptych_theme() -> gr.themes.Base:
     return theme.set(**both, **dark)
 
 
-def page_head(assets: Path) -> str:
-    """Tags for the document's head; each address carries the files' hash, so that no old version is ever used."""
+def page_head(assets: Path, *, recorded: bool = False) -> str:
+    """Tags for the document's head; each address carries the files' hash, so that no old version is ever used.
+
+    ``recorded``: the scripts leave out what would ask or start something.
+    """
     files = [assets / "js" / name for name in _SCRIPTS]
     version = hashlib.sha256(b"".join(path.read_bytes() for path in files if path.is_file())).hexdigest()[:12]
     tags = [f'<script src="look/js/{name}?v={version}"></script>' for name in _SCRIPTS]
-    return '<meta name="color-scheme" content="light dark">' + "".join(tags)
+    mode = '<meta name="diptych-mode" content="recorded">' if recorded else ""
+    return '<meta name="color-scheme" content="light dark">' + mode + "".join(tags)
 
 
 def page_css(assets: Path) -> list[Path]:

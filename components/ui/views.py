@@ -35,6 +35,7 @@ def view(
     server_functions: Sequence[Callable[..., Any]] = (),
     elem_id: str | None = None,
     elem_classes: Sequence[str] = (),
+    visible: bool = True,
 ) -> gr.HTML:
     """A component drawn by ``window.diptych.<kind>(element, props, trigger, watch, server, upload)``.
 
@@ -45,6 +46,7 @@ def view(
         server_functions: Python functions the view may call; they check their arguments themselves.
         elem_id: id in the document.
         elem_classes: classes in the document.
+        visible: whether it is drawn at all.
     """
     listed = ", ".join(f"'{name}'" for name in events)
     script = (
@@ -59,4 +61,5 @@ def view(
         elem_id=elem_id,
         elem_classes=["dt-view", *elem_classes],
         apply_default_css=False,
+        visible=visible,
     )

@@ -25,6 +25,9 @@ def test_published_figures_stand_there_before_anything_was_measured(benchmarks: 
     card.locator("summary").click()
     expect(card.locator(".dt-wrong", has_text="requests/s give 621")).to_be_visible()
     expect(page.locator("[data-chart=recovery] .main-svg").first).to_be_visible()
+    expect(page.locator("[data-chart=pareto]")).to_contain_text("Quality against cost")
+    page.get_by_text("charts wait for figures").click()
+    expect(page.locator(".dt-waiting")).to_contain_text("Size against quality needs a quality suite.")
 
 
 def test_a_bad_field_is_refused_by_name(benchmarks: ComparePage) -> None:
@@ -74,4 +77,10 @@ def test_a_benchmark_from_the_form_to_the_card(benchmarks: ComparePage) -> None:
     card = page.get_by_role("dialog")
     expect(card.locator(".dt-card-view")).to_contain_text("Accuracy")
     expect(card).to_contain_text("Listed as missing: ")
+    card.get_by_role("button", name="Edit the text").click()
+    card.get_by_label("Intended use and limitations").fill("For **tests** of <b>this page</b>.")
+    card.get_by_role("button", name="Save").click()
+    expect(card.locator(".dt-card-view strong", has_text="tests")).to_be_visible()
+    expect(card.locator(".dt-card-view")).to_contain_text("Written by hand, not measured: intended use and limitations")
+    expect(card.locator(".dt-card-view b")).to_have_count(0)
     expect(card.get_by_role("link", name="Download")).to_have_attribute("download", "README.md")

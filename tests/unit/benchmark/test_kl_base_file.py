@@ -13,8 +13,13 @@ from hypothesis import strategies as st
 from components.benchmark import kl_base_file
 from components.benchmark.corpora import CONVENTIONS, cut, windows
 from components.benchmark.kl_base_file import check_room, read_kl_base, write_kl_base
+from components.benchmark.service import BenchmarkService, BenchmarkSettings
+from components.benchmark.spec import BenchmarkSpec
 from components.core.errors import InputError, JobError
+from components.engines.catalog import Catalog
+from components.profiles.loader import load_pair
 
+ROOT = Path(__file__).parents[3]
 IDS, WINDOW, CHUNKS = 11, 8, 3
 WORDS, ROWS = 16, 3  # 2 * ((11 + 1) / 2) + 4; tokens 5, 6, 7 of each window
 
@@ -110,3 +115,40 @@ def test_a_file_that_was_not_finished_has_no_name(tmp_path: Path) -> None:
 def test_a_full_disk_is_seen_before_the_first_chunk(tmp_path: Path) -> None:
     with pytest.raises(JobError, match=r"takes 1000000000\.0 GB"):
         check_room(tmp_path / "base.kld", 10**18)
+
+
+def prepared(**overrides: object) -> BenchmarkSpec:
+    catalog = Catalog([load_pair(ROOT / "profiles", "embedded")])
+    service = BenchmarkService(catalog, None, None, BenchmarkSettings(ROOT, ROOT, "embedded", "cpu"))  # type: ignore[arg-type]
+    return service.prepare({"models": ["embedded/w4a16"], "suite": "quality", "overrides": overrides})
+
+
+def test_a_file_takes_the_place_of_texts_and_questions(file: Path) -> None:
+    quality = prepared(kl_base_file=str(file)).quality
+    assert (quality.kl_base_file, quality.texts, quality.questions, quality.prompt_lengths) == (str(file), (), (), ())
+    assert prepared(write_kl_base=True).quality.write_kl_base
+    assert prepared().quality.kl_base_file is None
+
+
+@pytest.mark.parametrize(
+    ("overrides", "field"),
+    [
+        ({"kl_base_file": "base.kld"}, "overrides.kl_base_file"),
+        ({"kl_base_file": "/no/such/file.kld"}, "overrides.kl_base_file"),
+        ({"write_kl_base": True, "convention": "whole-512"}, "overrides.write_kl_base"),
+    ],
+)
+def test_a_bad_wish_is_refused_by_field(overrides: dict[str, object], field: str) -> None:
+    with pytest.raises(InputError) as refused:
+        prepared(**overrides)
+    assert refused.value.field == field
+
+
+def test_a_file_is_read_or_written_and_must_fit_the_engines(file: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="read or written, not both"):
+        prepared(kl_base_file=str(file), write_kl_base=True)
+    long = tmp_path / "long.kld"
+    with write_kl_base(long, [[1] * 4096], IDS) as add:
+        add(np.zeros((2047, WORDS), dtype=np.uint16))
+    with pytest.raises(InputError, match="chunks of 4096 tokens"):
+        prepared(kl_base_file=str(long))

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from components.benchmark import quality
 from components.benchmark.quality import QualityRun
-from components.benchmark.quality_records import add_quality
+from components.benchmark.quality_records import add_generation, add_quality
 from components.benchmark.recorder import Recorder
 from components.benchmark.spec import QualitySettings, TextCorpus
 from components.benchmark.store import PieceStore
@@ -104,3 +105,39 @@ async def test_records_carry_interval_floor_and_the_texts_hash(tmp_path: Path, c
     assert np.isclose(kl.value, np.concatenate(found.groups)[:, 0].mean())
     assert by["kl_histogram"].value is None
     assert by["kl_histogram"].details["curve"]
+
+
+async def test_generation_is_scored_greedy_and_drawn_and_goes_on_where_it_was(
+    tmp_path: Path, corpus: TextCorpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, int | None]] = []
+
+    async def continued(served: Served, prompt: tuple[int, ...], steps: int, seed: int | None) -> tuple[int, ...]:
+        name = "base" if served is run.base else "candidate"
+        asked.append((name, seed))
+        at = 5 if seed is None else 2 + seed  # where the candidate goes its own way
+        return tuple(99 if name == "candidate" and step >= at else 10 + step for step in range(steps))
+
+    monkeypatch.setattr(quality, "continued_ids", continued)
+    run = run_of(Scorer(), tmp_path)
+    run.candidate = Served(None, tmp_path, 2048, 1)  # type: ignore[arg-type]
+    run.settings = QualitySettings(prompts=3, steps=8, draws=100)
+    found = await run.generation(corpus, 64)
+    assert found.first_forks == [5, 5, 5]
+    assert found.sampled_forks == [2, 3, 4]
+    assert found.kl_nats.shape == found.sampled_kl_nats.shape == (3, 8)
+    assert {seed for _, seed in asked} == {None, 0, 1, 2}, "both draw with the prompt's own seed"
+
+    asked.clear()
+    again = await run.generation(corpus, 64)
+    assert asked == []
+    np.testing.assert_array_equal(again.sampled_kl_nats, found.sampled_kl_nats)
+
+    recorder = Recorder("benchmark-1")
+    add_generation(recorder, found, "p/w4", "p/base", "W4A16", 100)
+    by = {record.metric: record for record in recorder.records}
+    drawn = by["free_sampled_answers_alike_percent"]
+    assert drawn.value == 0
+    assert drawn.details["survival"] == pytest.approx([1, 1, 2 / 3, 1 / 3, 0, 0, 0, 0])
+    assert by["sequence_kl_base_to_candidate_nats"].value == pytest.approx(found.sampled_kl_nats.sum(axis=1).mean())
+    assert by["sequence_kl_base_to_candidate_nats"].low is not None
