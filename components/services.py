@@ -44,9 +44,9 @@ from components.profiles.argv import INHERITED_VARIABLES
 from components.profiles.loader import list_pairs, load_pair
 from components.profiles.schema import PairProfile
 from components.publish.service import PublishService, PublishSettings
+from components.quantize.app_rows import StoredRows
 from components.quantize.candidates import CandidateShelf
 from components.quantize.service import QuantizeService, QuantizeSettings
-from components.quantize.trace_rows import TraceExport
 from components.review.runner import BatchRunner
 from components.review.service import ReviewFolders, ReviewService
 from components.settings import REPOSITORY, Settings
@@ -146,8 +146,9 @@ def build_services(settings: Settings) -> Services:
     catalog = Catalog([pair, *(other for other in others if other.id != pair.id)])
     kept = _open_records(settings)
     database, blobs, shared, traces, images = kept.database, kept.blobs, kept.shared, kept.traces, kept.images
+    hub_token = os.environ.get("HF_TOKEN")
     preparer = ModelPreparer(
-        settings.state_dir / "models", REPOSITORY, hub_token=os.environ.get("HF_TOKEN"), child_env=_child_environment()
+        settings.state_dir / "models", REPOSITORY, hub_token=hub_token, child_env=_child_environment()
     )
     engine_settings = _spec_settings(settings)
     hub = EngineHub(engine_specs(catalog, preparer, engine_settings), closed=NO_ENGINES if settings.recorded else "")
@@ -157,12 +158,11 @@ def build_services(settings: Settings) -> Services:
     records = BenchmarkRepository(database)
     intake = Intake(records, settings.files_dir / "jobs")
     intake.load_published(settings.assets_dir / "published" / "figures.yaml")
-    jobs = _job_service(settings, database, hub, (shelf.add, intake.take_in), shared.leads)
-    quantize = QuantizeService(
-        catalog, preparer, jobs.queue,
-        QuantizeSettings(settings.state_dir, REPOSITORY, pair.id, hub_token=os.environ.get("HF_TOKEN")),
-        export=TraceExport(traces, images).write,
-    )  # fmt: skip
+    lease = JobLease(hub, settings.state_dir, gpu_memory_bytes())
+    jobs = _job_service(settings, database, lease, (shelf.add, intake.take_in), shared.leads)
+    rows = StoredRows(traces, images, ReviewRepository(database), records, settings.assets_dir / "benchmark")
+    quantize_settings = QuantizeSettings(settings.state_dir, REPOSITORY, pair.id, hub_token)
+    quantize = QuantizeService(catalog, preparer, jobs.queue, quantize_settings, rows=rows, ask_room=lease.look)
     benchmarks = BenchmarkService(catalog, jobs.queue, records, _benchmark_settings(settings, pair.id))
     reader = _memory_reader(settings, preparer)
     cards = _card_service(settings, catalog, preparer, jobs, records, reader)
@@ -271,7 +271,7 @@ def _benchmark_settings(settings: Settings, pair_id: str) -> BenchmarkSettings:
 
 
 def _job_service(
-    settings: Settings, database: Database, hub: EngineHub, after_end: Sequence[Callable[[Job], object]],
+    settings: Settings, database: Database, lease: JobLease, after_end: Sequence[Callable[[Job], object]],
     leads: Callable[[], bool],
 ) -> JobService:  # fmt: skip
     """The queue with its runner; what earlier jobs made and measured is taken up."""
@@ -287,7 +287,6 @@ def _job_service(
     runner_settings = RunnerSettings(
         jobs_dir=settings.files_dir / "jobs", modules=_DRIVERS, cwd=REPOSITORY, env=_driver_environment(settings)
     )
-    lease = JobLease(hub, settings.state_dir, gpu_memory_bytes())
     return JobService(queue, JobRunner(repository, queue, runner_settings, lease, on_end=ended, leads=leads))
 
 

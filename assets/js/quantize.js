@@ -7,8 +7,9 @@
   const DRAFT = "diptych.quantize";
   const OTHER = "other";
   const SOURCES = [["", "As the recipe says"], ["bundled:embedded-pictures", "Pictures that come with Diptych"], ["bundled:embedded-text", "Short texts for the embedded pair"], ["bundled:text", "Texts that come with Diptych"], ["file", "A file or folder of mine"], ["traces", "Turns of this app, by id"]];
+  const OWN = [["review", "Items of a review batch"], ["flips", "Benchmark items that a candidate lost"]]; // shown where there are some
   const empty = () => ({ model: "", other: "", recipe: "", changes: {}, source: "", where: "", yaml: "" });
-  const shared = { redraw: null, trigger: null, draft: empty(), asked: "", asking: false, stale: false };
+  const shared = { redraw: null, trigger: null, draft: empty(), asked: "", asking: false, stale: false, own: [] };
 
   function remember() { try { sessionStorage.setItem(DRAFT, JSON.stringify(shared.draft)); } catch { /* private mode: a draft is a courtesy */ } }
   function recall() {
@@ -35,8 +36,10 @@
   function sourceOf(draft) {
     if (draft.source === "file") return { kind: "file", file: draft.where.trim() };
     if (draft.source === "traces") return { kind: "traces", trace_ids: draft.where.split(/[\s,]+/).filter(Boolean) };
+    if (OWN.some(([kind]) => kind === draft.source)) return ownOf(draft.source).find((one) => one.label === draft.where)?.source || ownOf(draft.source)[0]?.source || null;
     return draft.source.startsWith("bundled:") ? { kind: "bundled", name: draft.source.slice(8) } : null;
   }
+  function ownOf(kind) { return shared.own.filter((one) => one.source.kind === kind); }
   function shownValue(field) { return field.value === null || field.value === undefined ? "" : field.kind === "lines" ? field.value.join("\n") : String(field.value); }
 
   /* "Re-quantize with these": the turns become the recipe's calibration data; all else stays as it was last. The form may
@@ -66,7 +69,7 @@
       element.scrollIntoView({ block: "start" });
       element.querySelector("select")?.focus();
     };
-    d.bind(props, watch, (next) => { value = next; draw(); });
+    d.bind(props, watch, (next) => { value = next; shared.own = next.own_data || []; draw(); });
 
     function draw() {
       const draft = shared.draft, recipes = value.recipes || [], models = value.models || [];
@@ -78,6 +81,7 @@
         labelled("Model", select([...models.map((m) => [m.id, m.label]), [OTHER, "Another model…"]], draft.model, (v) => { draft.model = v; changed(); draw(); })),
         draft.model === OTHER ? labelled("Repository or folder", input("text", draft.other, "owner/name, or /folder/of/a/model", (v) => { draft.other = v; changed(); })) : null,
         labelled("Recipe", select(recipes.map((r) => [r.id, r.title]), draft.recipe, (v) => { draft.recipe = v; changed(); draw(); })),
+        (value.problems || []).map((text) => el("p", { class: "dt-fault" }, text)),
         el("p", { class: "dt-soft dt-about" }, recipe.description),
         el("div", { class: "dt-chips" }, recipe.chips.map((text) => el("span", { class: "dt-chip" }, text))),
         recipe.differs.length ? el("details", { class: "dt-more" }, el("summary", {}, "How it differs from the card"), el("ul", {}, recipe.differs.map((text) => el("li", {}, text)))) : null,
@@ -95,8 +99,9 @@
         return labelled(field.label, field.kind === "lines" ? area(now, Math.min(6, now.split("\n").length + 1), write) : input("text", now, "", write, "numeric"), field.help, field.kind === "lines");
       });
       const data = recipe.takes_data ? [
-        labelled("Calibration data", select(SOURCES, draft.source, (v) => { draft.source = v; draft.where = ""; changed(); draw(); }), draft.source ? "" : recipe.sources.join("; "), true),
+        labelled("Calibration data", select([...SOURCES, ...OWN.filter(([kind]) => kind === draft.source || ownOf(kind).length)], draft.source, (v) => { draft.source = v; draft.where = ""; changed(); draw(); }), draft.source ? "" : recipe.sources.join("; "), true),
         draft.source === "file" ? labelled("File or folder", input("text", draft.where, "/data/prompts.jsonl", (v) => { draft.where = v; changed(); }), ".jsonl, .txt, or a folder of them and pictures", true) : null,
+        OWN.some(([kind]) => kind === draft.source) ? labelled("Which items", select(ownOf(draft.source).map((one) => [one.label, one.label]), draft.where, (v) => { draft.where = v; changed(); }), "Their questions and pictures, with the base's answers", true) : null,
         draft.source === "traces" ? labelled("Turns", area(draft.where, 3, (v) => { draft.where = v; changed(); }), "Ids, as in the address of a stored turn", true) : null] : [];
       return el("details", { class: "dt-more dt-changes", open }, el("summary", {}, "Change the recipe"),
         el("div", { class: "dt-fields" }, data, fields,
@@ -110,7 +115,7 @@
   };
 
   let plan = null;
-  function markPlan() { plan?.classList.toggle("dt-stale", shared.stale && !shared.asking); const go = plan?.querySelector(".dt-start"); if (go) go.disabled = shared.stale; }
+  function markPlan() { plan?.classList.toggle("dt-stale", shared.stale && !shared.asking); for (const go of plan?.querySelectorAll(".dt-start") || []) go.disabled = shared.stale || go.dataset.blocked === "1"; }
 
   window.diptych.quantizePlan = function (element, props, watch_trigger, watch) {
     plan = element;
@@ -143,9 +148,12 @@
         return;
       }
       const shown = value.plan;
-      const start = el("button", { class: "dt-btn dt-small dt-primary dt-start", type: "button", disabled: !shown.can_start, onclick: () => {
-        start.disabled = true; shared.asking = true; shared.trigger("start", { key: shared.asked, ...shared.spec });
-      } }, "Start");
+      const begin = (label, stops) => el("button", { class: "dt-btn dt-small dt-primary dt-start", type: "button", disabled: !shown.can_start, "data-blocked": shown.can_start ? null : "1", onclick: () => {
+        for (const node of plan.querySelectorAll(".dt-start")) node.disabled = true;
+        shared.asking = true;
+        shared.trigger("start", { key: shared.asked, ...shared.spec, stops });
+      } }, label);
+      const start = [begin(shown.stops.length ? "Start when there is room" : "Start", []), shown.stops.length ? begin(`Start, and stop ${shown.stops.join(", ")}`, shown.stops) : null];
       const toolIsThere = shown.preflight.some((item) => item.name === "Tool" && item.verdict === "ok"); // it is made by the first job
       const data = shown.takes_data ? button("Look at the calibration data", () => shared.trigger("preview", { key: shared.asked, ...shared.spec })) : null;
       fill(element, card(el("div", { class: "dt-title" }, el("h2", {}, "Plan"), el("span", { class: "dt-head-actions" }, data, shown.can_start && !shown.measured && toolIsThere ? button("Measure the time", measure) : null, start)),

@@ -55,13 +55,15 @@ class MemoryBook:
         """Book for a job if there is room."""
         with self._lock:
             self._jobs.pop(holder, None)
-            room = booking.memory_bytes <= self._free_bytes()
-            if booking.gpu is not None:
-                taken = sum(self._shares(booking.gpu).values())
-                room = room and taken + booking.gpu_share <= _FULL_SHARE
+            room = self._has_room(booking)
             if room:
                 self._jobs[holder] = booking
             return room
+
+    def has_room(self, booking: JobBooking) -> bool:
+        """Whether there is room for a job now; books nothing."""
+        with self._lock:
+            return self._has_room(booking)
 
     def hold_job(self, holder: str, booking: JobBooking) -> None:
         """Book for a job that runs already, whether there is room or not."""
@@ -89,6 +91,11 @@ class MemoryBook:
         """Who holds which share of a GPU's memory."""
         with self._lock:
             return self._shares(place)
+
+    def _has_room(self, booking: JobBooking) -> bool:
+        if booking.gpu is not None and sum(self._shares(booking.gpu).values()) + booking.gpu_share > _FULL_SHARE:
+            return False
+        return booking.memory_bytes <= self._free_bytes()
 
     def _free_bytes(self) -> int:
         return self._free_memory_bytes() - sum(job.outstanding_bytes for job in self._jobs.values())

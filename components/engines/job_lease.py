@@ -45,6 +45,14 @@ class JobLease:
 
     def take(self, holder: str, needs: JobNeeds) -> Grant | Wait:
         """Book room, or say why there is none and which engines hold it."""
+        return self._decide(needs, lambda booking: self._book.take_job(holder, booking))
+
+    def look(self, needs: JobNeeds) -> Wait | None:
+        """Why a job would have to wait if it were started now; None = it would not. Books nothing."""
+        found = self._decide(needs, self._book.has_room)
+        return found if isinstance(found, Wait) else None
+
+    def _decide(self, needs: JobNeeds, take: Callable[[JobBooking], bool]) -> Grant | Wait:
         free_disk = self._free_disk(self._folder)
         if needs.disk_bytes + _FREE_DISK_FLOOR_BYTES > free_disk:
             wanted = in_gib(needs.disk_bytes + _FREE_DISK_FLOOR_BYTES)
@@ -52,8 +60,8 @@ class JobLease:
         if self._hub.is_starting_one():
             return Wait("Waits until an engine that is starting has taken its memory.")
         if needs.gpu_memory_bytes:
-            return self._take_gpu(holder, needs)
-        if self._book.take_job(holder, JobBooking(needs.memory_bytes)):
+            return self._take_gpu(needs, take)
+        if take(JobBooking(needs.memory_bytes)):
             return Grant()
         return self._no_memory(needs)
 
@@ -74,11 +82,11 @@ class JobLease:
         """The job has ended."""
         self._book.give_back(holder)
 
-    def _take_gpu(self, holder: str, needs: JobNeeds) -> Grant | Wait:
+    def _take_gpu(self, needs: JobNeeds, take: Callable[[JobBooking], bool]) -> Grant | Wait:
         for index, total in enumerate(self._gpus):
             share = needs.gpu_memory_bytes / total
             booking = JobBooking(needs.memory_bytes, gpu=f"cuda:{index}", gpu_share=share)
-            if share <= 1 and self._book.take_job(holder, booking):
+            if share <= 1 and take(booking):
                 return Grant({"CUDA_VISIBLE_DEVICES": str(index)})
         if not self._gpus or needs.gpu_memory_bytes > max(self._gpus):
             most = f"the largest here has {in_gib(max(self._gpus))}" if self._gpus else "there is none here"

@@ -76,7 +76,33 @@ class TracesSource(Profile):
     repeat: int = _REPEAT
 
 
-Source = Annotated[BundledSource | HubDataSource | SlotSource | FileSource | TracesSource, Field(discriminator="kind")]
+class ReviewSource(Profile):
+    """Items of a review batch."""
+
+    kind: Literal["review"] = Field(description="Items of a review batch, with the base's answers")
+    batch_id: Slug = Field(description="The batch's id")
+    outcome: Literal["regressed", "improved", "both_wrong", "same", "conflict", "unreviewed"] | None = Field(
+        default=None, description="Only items that the reviewers found so; null = all that were answered"
+    )
+    weight: float = _WEIGHT
+    repeat: int = _REPEAT
+
+
+class FlipsSource(Profile):
+    """Items of a benchmark that a candidate lost."""
+
+    kind: Literal["flips"] = Field(description="Items of a benchmark that the base has right and a candidate has not")
+    model: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._/-]*$", max_length=200)] = Field(
+        description="The candidate: pair/model"
+    )
+    weight: float = _WEIGHT
+    repeat: int = _REPEAT
+
+
+Source = Annotated[
+    BundledSource | HubDataSource | SlotSource | FileSource | TracesSource | ReviewSource | FlipsSource,
+    Field(discriminator="kind"),
+]
 
 
 class CalibrationProfile(Profile):

@@ -5,6 +5,7 @@ Folders of this machine have no place in a public repository: text files that na
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,7 +17,8 @@ _RECORD = "record"
 _HOW = "diptych"  # folder of the repository with the recipe's script and packages
 _RECORDED = ("quantize.py", "requirements.txt", "packages.txt", "summary.json")
 _LEFT_OUT = frozenset({"diptych-prepared.json", CARD})  # the base's own card is not this model's
-_LARGEST_TEXT_BYTES = 20_000_000
+# Written here or by a tool, so that they may name a folder. A tokenizer is never touched: "/root" can be a token of it.
+_MAY_NAME_FOLDERS = frozenset({"recipe.yaml", "config.json", "quantization_config.json"})
 
 
 def repository_content(
@@ -45,7 +47,8 @@ def repository_content(
     files: list[PublishFile] = []
     texts = {CARD: without_folders(card, private_folders)}
     for name, path in found.items():
-        cleaned = _cleaned(path, private_folders)
+        may_name_folders = name in _MAY_NAME_FOLDERS or name.startswith(f"{_HOW}/")
+        cleaned = _cleaned(path, private_folders) if may_name_folders else None
         if cleaned is None:
             source = path.relative_to(folder).as_posix()
             files.append(PublishFile(name=name, size_bytes=path.stat().st_size, source=source))
@@ -58,7 +61,7 @@ def repository_content(
 def without_folders(text: str, private_folders: Mapping[str, str]) -> str:
     """The text, a word in the place of each folder of this machine."""
     for folder, word in private_folders.items():
-        text = text.replace(folder, word)
+        text = re.sub(re.escape(folder) + r"(?![\w.-])", word, text)  # not where a longer name only begins alike
     return text
 
 
@@ -70,13 +73,7 @@ def private_folders(job_folder: Path, state_dir: Path, repository: Path, home: P
 
 
 def _cleaned(path: Path, folders: Mapping[str, str]) -> str | None:
-    """The text without the machine's folders; None where the file can go as it is."""
-    if path.suffix == ".safetensors" or path.stat().st_size > _LARGEST_TEXT_BYTES:
-        return None
-    data = path.read_bytes()
-    if not any(folder.encode() in data for folder in folders):
-        return None
-    try:
-        return without_folders(data.decode("utf-8"), folders)
-    except UnicodeDecodeError:
-        return None
+    """The text without the machine's folders; None where it names none."""
+    text = path.read_text(encoding="utf-8")
+    cleaned = without_folders(text, folders)
+    return None if cleaned == text else cleaned

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
@@ -15,15 +14,35 @@ from components.profiles.recipe import (
     BundledSource,
     CalibrationProfile,
     FileSource,
+    FlipsSource,
     HubDataSource,
     RecipeProfile,
+    ReviewSource,
     SlotSource,
     TracesSource,
 )
 from components.quantize.targets import Target
 from components.storage.atomic_write import make_private_folder
 
-Export = Callable[[tuple[str, ...], Path], None]  # writes rows.jsonl and pictures of these traces into a folder
+
+class AppRows(Protocol):
+    """What the app itself holds that can calibrate; see ``app_rows.StoredRows``."""
+
+    def choices(self) -> list[dict[str, Any]]:
+        """What can be picked: ``{label, source}``."""
+
+    def turns_of_review(self, batch_id: str, outcome: str | None) -> tuple[str, ...]:
+        """Ids of the turns of a batch's answered items."""
+
+    def write_turns(self, trace_ids: tuple[str, ...], folder: Path) -> None:
+        """Their rows and pictures."""
+
+    def flips(self, model: str) -> list[dict[str, Any]]:
+        """Benchmark items that a candidate lost."""
+
+    def write_flips(self, items: list[dict[str, Any]], folder: Path) -> None:
+        """Their rows and pictures."""
+
 
 # The embedded models are so small that the cards' amounts would only cost time.
 SMALL = {"samples": 64, "max_seq_length": 256, "min_tokens_per_chunk": 256}
@@ -62,13 +81,13 @@ def with_defaults_for(recipe: RecipeProfile, overrides: dict[str, Any], target: 
     return recipe.model_copy(update=update), note
 
 
-def plan_calibration(recipe: RecipeProfile, assets: Path, store: Path, export: Export | None) -> CalibrationPlan:
+def plan_calibration(recipe: RecipeProfile, assets: Path, store: Path, rows: AppRows | None) -> CalibrationPlan:
     """Where the recipe's data is read from.
 
     Args:
         assets: folder of the bundled sets.
-        store: folder for what is written out of traces.
-        export: writes traces; None where there is no database (only the plan of a recipe without traces).
+        store: folder for what is written out of the app's own records.
+        rows: the app's own records; None where there is no database.
 
     Raises:
         InputError: a file is missing, or no source is left; names the field.
@@ -91,9 +110,9 @@ def plan_calibration(recipe: RecipeProfile, assets: Path, store: Path, export: E
             sources.append(
                 {"name": source.label or Path(source.file).name, "kind": "file", "file": source.file, **shared}
             )
-        elif isinstance(source, TracesSource):
-            folder = _export(source, store, export, place)
-            sources.append({"name": "traces of this app", "kind": "file", "file": str(folder), **shared})
+        elif isinstance(source, TracesSource | ReviewSource | FlipsSource):
+            name, folder = _written(source, store, rows, place)
+            sources.append({"name": name, "kind": "file", "file": str(folder), **shared})
         else:
             folder = assets / "calibration" / source.name
             sources.append({"name": f"bundled: {source.name}", "kind": "file", "file": str(folder), **shared})
@@ -127,13 +146,35 @@ def _check_file(source: FileSource, place: str) -> None:
         raise InputError(f"{path.name} is no calibration data.", hint, field=f"{place}.file")
 
 
-def _export(source: TracesSource, store: Path, export: Export | None, place: str) -> Path:
-    """Written once and named by the ids: a job reads a copy, whatever becomes of the traces."""
-    if export is None:
-        raise InputError("Traces can't be read here.", field=place)
-    name = hashlib.sha256(orjson.dumps(source.trace_ids)).hexdigest()[:16]
-    folder = store / f"traces-{name}"
+def _written(
+    source: TracesSource | ReviewSource | FlipsSource, store: Path, rows: AppRows | None, place: str
+) -> tuple[str, Path]:
+    """Its name, and a folder named by what it holds: a job reads a copy, whatever becomes of the records."""
+    if rows is None:
+        raise InputError("The app's records can't be read here.", field=place)
+    if isinstance(source, FlipsSource):
+        items = rows.flips(source.model)
+        if not items:
+            hint = "Run an accuracy benchmark of it first."
+            raise InputError(f"No benchmark item is known that {source.model} lost.", hint, field=f"{place}.model")
+        folder = store / f"flips-{_digest(items)}"
+        if not (folder / "rows.jsonl").is_file():
+            make_private_folder(folder)
+            rows.write_flips(items, folder)
+        return f"benchmark items that {source.model} lost", folder
+    name, trace_ids = "traces of this app", source.trace_ids if isinstance(source, TracesSource) else ()
+    if isinstance(source, ReviewSource):
+        trace_ids = rows.turns_of_review(source.batch_id, source.outcome)
+        name = f"review items: {source.outcome or 'all'}"
+        if not trace_ids:
+            hint = "Choose another batch or outcome."
+            raise InputError(f"The batch has no answered item that is {source.outcome or 'there'}.", hint, field=place)
+    folder = store / f"traces-{_digest(list(trace_ids))}"
     if not (folder / "rows.jsonl").is_file():
         make_private_folder(folder)
-        export(source.trace_ids, folder)
-    return folder
+        rows.write_turns(trace_ids, folder)
+    return name, folder
+
+
+def _digest(value: list[Any]) -> str:
+    return hashlib.sha256(orjson.dumps(value)).hexdigest()[:16]

@@ -8,13 +8,22 @@ from typing import Any
 from components.core.errors import AppError, InputError, ProfileError
 from components.engines.catalog import Catalog
 from components.engines.memory import in_gib
-from components.profiles.recipe import BundledSource, FileSource, HubDataSource, RecipeProfile, SlotSource
+from components.profiles.recipe import (
+    BundledSource,
+    FileSource,
+    FlipsSource,
+    HubDataSource,
+    RecipeProfile,
+    ReviewSource,
+    SlotSource,
+)
 from components.profiles.strict_yaml import parse
 from components.quantize.overrides import merge
 from components.quantize.plan_records import Plan
 from components.quantize.view_model import duration, size
 
 _MAX_YAML_CHARACTERS = 20_000
+_NAMING = ("kind", "name", "repo_id", "file", "batch_id", "outcome", "model")
 _VERDICTS = {"ok": "✓", "warn": "!", "fail": "✕"}
 _METHODS = {
     "gptq": "GPTQ", "smoothquant-gptq": "SmoothQuant, then GPTQ", "awq": "AWQ", "rtn": "rounding to nearest",
@@ -22,8 +31,11 @@ _METHODS = {
 }  # fmt: skip
 
 
-def form_view(catalog: Catalog, recipes: Sequence[RecipeProfile], *, may_control: bool) -> dict[str, Any]:
-    """What can be chosen."""
+def form_view(
+    catalog: Catalog, recipes: Sequence[RecipeProfile], own_data: Sequence[dict[str, Any]],
+    problems: Sequence[AppError] = (), *, may_control: bool,
+) -> dict[str, Any]:  # fmt: skip
+    """What can be chosen, and which files of recipes can't; ``own_data`` is what ``QuantizeService.own_data`` gives."""
     models = [
         {"id": pair.engine_id(pair.base), "label": f"{pair.title} · {pair.base.label}"}
         for pair in catalog.pairs
@@ -33,6 +45,8 @@ def form_view(catalog: Catalog, recipes: Sequence[RecipeProfile], *, may_control
         "models": models,
         "recipes": [_recipe_view(recipe) for recipe in recipes],
         "may_control": may_control,
+        "own_data": list(own_data) if may_control else [],
+        "problems": [str(error) for error in problems] if may_control else [],
     }
 
 
@@ -90,6 +104,10 @@ def _source_words(source: Any) -> str:
         return f"{source.label}: a place for your own file"
     if isinstance(source, FileSource):
         return source.label or source.file
+    if isinstance(source, ReviewSource):
+        return f"review items: {source.outcome or 'all'}"
+    if isinstance(source, FlipsSource):
+        return f"benchmark items that {source.model} lost"
     return f"{len(source.trace_ids)} turns of this app"
 
 
@@ -179,6 +197,7 @@ def plan_view(plan: Plan, recipes: Sequence[RecipeProfile]) -> dict[str, Any]:
         "takes_data": plan.recipe.calibration is not None,
         "can_start": plan.can_start and not plan.not_yet_run_here,
         "notes": _notes(plan),
+        "stops": list(plan.stops),
         "script": plan.script,
         "requirements": list(plan.requirements),
         "tool": plan.tool,
@@ -201,9 +220,7 @@ def _value_words(value: Any) -> str:
     if value is None:
         return "nothing"
     if isinstance(value, dict):
-        return " ".join(str(part) for key, part in value.items() if key in ("kind", "name", "repo_id", "file")) or str(
-            value
-        )
+        return " ".join(str(part) for key, part in value.items() if key in _NAMING and part) or str(value)
     if isinstance(value, list):
         return ", ".join(_value_words(part) for part in value) or "nothing"
     return str(value)

@@ -22,7 +22,7 @@ from components.engines.prepare_files import Files, list_files
 from components.engines.prepare_hub import check_space
 from components.jobs.driver import run_driver
 from components.jobs.records import JobEvent, JobFolder
-from components.profiles.schema import FolderSource, ModelProfile, ServeSettings
+from components.profiles.schema import FolderSource, HubSource, ModelProfile, ServeSettings
 from components.quantize.candidates import RESULT_KEY, MadeCandidate
 from components.quantize.check import CheckReport, Machine, check
 from components.quantize.environment import ToolEnvironment, environments_root
@@ -96,7 +96,7 @@ class Driver:
     def _quantize(self, python: Path) -> dict[str, Any]:
         spec = tool_spec(self._spec, model=str(self._work / "model"), work=self._work)
         script, spec_file = self._record / "quantize.py", self._record / "tool_spec.json"
-        script.write_text(complete_script(self._recipe.tool, spec), encoding="utf-8")
+        script.write_text(script_by_hand(self._spec), encoding="utf-8")  # this run gives it the spec's file
         spec_file.write_bytes(orjson.dumps(spec, option=orjson.OPT_INDENT_2))
         shutil.copyfile(requirements_file(self._recipe.tool), self._record / "requirements.txt")
         return run_tool(python, script, spec_file, self._record, self._env, self._tell)
@@ -180,6 +180,13 @@ def tool_spec(spec: JobSpec, *, model: str, work: Path) -> dict[str, Any]:
     if spec.emulate:
         found["decompressed_output"] = str(work / "decompressed")
     return found
+
+
+def script_by_hand(spec: JobSpec) -> str:
+    """The job's script with a spec that holds after the job too: its folders are gone by then."""
+    source = spec.pair.model(spec.model_id).source
+    model = source.repo_id if isinstance(source, HubSource) else "model"
+    return complete_script(spec.recipe.tool, tool_spec(spec, model=model, work=Path("work")))
 
 
 def recipe_text(spec: JobSpec) -> str:

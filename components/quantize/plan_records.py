@@ -46,6 +46,7 @@ class Plan(Record):
     time_basis: str = Field(description="What the estimate rests on, or why there is none")
     emulated: bool = Field(description="The result will be served decompressed, for want of a kernel here")
     preflight: tuple[PreflightItem, ...]
+    stops: tuple[str, ...] = Field(default=(), description="Engines that would make room by stopping")
     not_yet_run_here: bool = Field(default=False, description="This machine can't run it; script and preflight only")
 
     @property

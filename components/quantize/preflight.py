@@ -11,6 +11,7 @@ from typing import Any
 from components.core.jobs import JobNeeds
 from components.engines.memory import free_memory_bytes, in_gib
 from components.engines.prepare_hub import HubFacts
+from components.jobs.lease import Wait
 from components.profiles.recipe import RecipeProfile
 from components.profiles.schema import HardwareProfile
 from components.quantize.calibration_plan import CalibrationPlan
@@ -42,6 +43,7 @@ class Facts:
     environment: ToolEnvironment
     state_dir: Path
     preview: dict[str, Any] | None  # of the calibration data, where it could be read
+    wait: Wait | None = None  # why the job would not start at once
 
 
 def preflight(facts: Facts) -> tuple[PreflightItem, ...]:
@@ -61,6 +63,8 @@ def _items(facts: Facts) -> Iterator[PreflightItem]:
     yield _kernel(facts)
     yield from _data(facts)
     yield _memory(facts)
+    if facts.wait is not None:
+        yield _room(facts.wait)
     yield _disk(facts)
     yield _tool(facts)
     yield _item("Output", "ok", "The result gets a folder of its own among the jobs; nothing is overwritten.")
@@ -183,6 +187,12 @@ def _memory(facts: Facts) -> PreflightItem:
     if needed > total:
         return _item("Memory", "fail", f"{words} This machine has {in_gib(total)} in all.")
     return _item("Memory", "warn", f"{words} The job waits until there is enough: stop an engine.")
+
+
+def _room(wait: Wait) -> PreflightItem:
+    """What engines hold that the job needs; it never fights them."""
+    by_choice = f" It starts by itself when there is room, or stop {', '.join(wait.engines)}." if wait.engines else ""
+    return _item("Room", "warn", f"{wait.reason}{by_choice}")
 
 
 def _total_memory_bytes() -> int:

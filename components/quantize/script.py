@@ -47,6 +47,7 @@ def _header(tool: Tool) -> str:
             *(f"#   {pin}" for pin in pins),
             "# python quantize.py            quantizes as SPEC below says",
             "# python quantize.py spec.json  as that file says",
+            "# The model `model` is a folder of that name here, in Hugging Face's format; the result is in `work`.",
             "from __future__ import annotations",
         ]
     )

@@ -22,12 +22,13 @@ from components.engines.catalog import Catalog
 from components.engines.prepare import ModelPreparer
 from components.engines.prepare_files import read_json
 from components.engines.prepare_hub import HubFacts, hub_facts
+from components.jobs.lease import Wait
 from components.jobs.queue import JobQueue
-from components.profiles.loader import load_hardware, load_recipes, read_recipe
+from components.profiles.loader import load_hardware, load_recipes
 from components.profiles.recipe import RecipeProfile
 from components.profiles.schema import HardwareProfile
 from components.profiles.strict_yaml import parse
-from components.quantize.calibration_plan import CalibrationPlan, Export, plan_calibration, with_defaults_for
+from components.quantize.calibration_plan import AppRows, CalibrationPlan, plan_calibration, with_defaults_for
 from components.quantize.dry_run import measured_seconds
 from components.quantize.environment import ToolEnvironment, environments_root
 from components.quantize.folders import tensors_of
@@ -83,11 +84,13 @@ class QuantizeService:
 
     def __init__(
         self, catalog: Catalog, preparer: ModelPreparer, queue: JobQueue, settings: QuantizeSettings,
-        export: Export | None = None, ask_hub: Callable[[str, str | None], HubFacts | None] = hub_facts,
+        rows: AppRows | None = None, ask_hub: Callable[[str, str | None], HubFacts | None] = hub_facts,
+        ask_room: Callable[[JobNeeds], Wait | None] = lambda _: None,
     ) -> None:  # fmt: skip
+        self._ask_room = ask_room
         self._catalog, self._preparer, self._queue, self._settings = catalog, preparer, queue, settings
         self._environments = environments_root(settings.repository, settings.state_dir)
-        self._export, self._ask_hub = export, cache(lambda repo_id: ask_hub(repo_id, settings.hub_token))
+        self._rows, self._ask_hub = rows, cache(lambda repo_id: ask_hub(repo_id, settings.hub_token))
 
     def recipes(self) -> tuple[RecipeProfile, ...]:
         """All usable recipes; a file that can't be used is in ``recipe_errors``."""
@@ -97,13 +100,9 @@ class QuantizeService:
         """Why a recipe's file can't be used, one for each."""
         return load_recipes(self._settings.repository / "profiles")[1]
 
-    def check_recipe(self, text: str) -> RecipeProfile:
-        """A recipe edited on the page.
-
-        Raises:
-            ProfileError: it can't be used; names the line and what is accepted.
-        """
-        return read_recipe(text.encode(), "recipe")
+    def own_data(self) -> list[dict[str, Any]]:
+        """What of the app's own records can be picked as calibration data: ``{label, source}``."""
+        return self._rows.choices() if self._rows else []
 
     def plan(self, spec: Mapping[str, Any]) -> Plan:
         """What a job would do and need; starts and downloads nothing.
@@ -120,9 +119,10 @@ class QuantizeService:
         device = this_device()
         emulate = needs_emulation(wish.recipe, wish.hardware)
         work = self._work(wish, preview)
+        needs = needs_of(work, on_gpu=device == "cuda", emulate=emulate) if work else _NOTHING
+        wait = self._ask_room(needs)
         facts = Facts(
-            target=wish.target, recipe=wish.recipe, shape=wish.shape,
-            needs=needs_of(work, on_gpu=device == "cuda", emulate=emulate) if work else _NOTHING,
+            target=wish.target, recipe=wish.recipe, shape=wish.shape, needs=needs, wait=wait,
             calibration=wish.calibration, note=wish.note, hub=self._hub(wish.target),
             published_licence=wish.figures.get("licence"), hardware=wish.hardware, on_gpu=device == "cuda",
             environment=ToolEnvironment(self._environments, wish.recipe.tool),
@@ -145,7 +145,8 @@ class QuantizeService:
             stays_16_bit=kept_parts(shape, recipe) if shape else (),
             size_before_bytes=shape.size_bytes if shape else None,
             size_after_bytes=size_after_bytes(shape, recipe) if shape else None,
-            needs=facts.needs,
+            needs=needs,
+            stops=wait.engines if wait else (),
             time_estimate_s=estimate_s,
             time_basis=basis,
             emulated=emulate,
@@ -215,7 +216,7 @@ class QuantizeService:
         recipe, hardware_id = with_overrides(recipe, overrides)
         recipe, note = with_defaults_for(recipe, overrides, target)
         store = self._settings.state_dir / "quantize" / "calibration"
-        calibration = plan_calibration(recipe, self._settings.repository / "assets", store, self._export)
+        calibration = plan_calibration(recipe, self._settings.repository / "assets", store, self._rows)
         figures = _published(self._settings.repository).get(target.repo_id or target.name, {})
         shape = _shape(target, figures)
         if shape is not None:

@@ -31,7 +31,9 @@ def create_quantize_tab(
     board = _Board(quantize, jobs, catalog, hub, access)
 
     def form(request: gr.Request) -> dict[str, Any]:
-        return form_view(catalog, quantize.recipes(), may_control=access.may_control(request))
+        may = access.may_control(request)
+        own_data = quantize.own_data() if may else ()
+        return form_view(catalog, quantize.recipes(), own_data, quantize.recipe_errors(), may_control=may)
 
     async def plan(event: gr.EventData, request: gr.Request) -> dict[str, Any]:
         data = event._data or {}  # noqa: SLF001
@@ -55,20 +57,10 @@ def create_quantize_tab(
             answer["refused"] = refusal_view(exc)
         return answer
 
-    async def start(event: gr.EventData, request: gr.Request) -> tuple[dict[str, Any], dict[str, Any]]:
-        data = event._data or {}  # noqa: SLF001
-        answer: dict[str, Any] = {"key": str(data.get("key"))}
-        try:
-            access.check_jobs(request)
-            answer["started"] = await asyncio.to_thread(quantize.submit, read_spec(data))
-        except AppError as exc:
-            answer["refused"] = refusal_view(exc)
-        return answer, await board.show(request)
-
     with gr.Row(elem_id="dt-quantize", equal_height=False):
         with gr.Column(elem_id="dt-quantize-new", scale=0, min_width=300):
             wizard = view(
-                "quantize", form_view(catalog, quantize.recipes(), may_control=not access.public),
+                "quantize", form_view(catalog, quantize.recipes(), (), may_control=not access.public),
                 events=["plan", "preview", "start"], elem_id="dt-quantize-form",
             )  # fmt: skip
         with gr.Column(elem_id="dt-quantize-jobs", scale=1, min_width=300):
@@ -76,7 +68,7 @@ def create_quantize_tab(
             listed = view("jobs", {"jobs": [], "may_control": False}, events=["act", "poll"], elem_id="dt-jobs")
     wizard.plan(plan, None, answers, **_PLAIN)
     wizard.preview(preview, None, answers, **_PLAIN)
-    wizard.start(start, None, [answers, listed], **_PLAIN)
+    wizard.start(board.start, None, [answers, listed], **_PLAIN)
     listed.act(board.act, None, listed, **_PLAIN)
     listed.poll(board.poll, None, listed, **_PLAIN)
     gr.on(None, form, None, wizard, **_QUIET)
@@ -109,6 +101,20 @@ class _Board:
     async def poll(self, request: gr.Request) -> dict[str, Any]:
         """The page asks while a job runs and the tab is in sight."""
         return await self.show(request)
+
+    async def start(self, event: gr.EventData, request: gr.Request) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Queue what was planned; stop the engines that the person names, so that it has room."""
+        data = event._data or {}  # noqa: SLF001
+        answer: dict[str, Any] = {"key": str(data.get("key"))}
+        try:
+            self._access.check_jobs(request)
+            stops = [self._catalog.find(str(engine_id)).engine_id for engine_id in data.get("stops") or ()]
+            answer["started"] = await asyncio.to_thread(self._quantize.submit, read_spec(data))
+            for engine_id in stops:
+                await self._hub.stop(engine_id)
+        except AppError as exc:
+            answer["refused"] = refusal_view(exc)
+        return answer, await self.show(request)
 
     async def act(self, event: gr.EventData, request: gr.Request) -> dict[str, Any]:
         """Cancel, retry, move a job, fill the form with it; stop an engine that is in its way."""

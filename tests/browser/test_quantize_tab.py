@@ -13,6 +13,7 @@ from tests.running_app import RunningApp
 
 JOB_LIMIT_MS = 600_000
 ENGINE_LIMIT_MS = 300_000
+BUNDLED_BATCH = "A first look"
 
 
 @pytest.fixture
@@ -42,6 +43,14 @@ def test_a_plan_says_what_it_needs_and_starts_nothing(quantize: ComparePage) -> 
     expect(plan.get_by_role("button", name="Start")).to_be_enabled()
     expect(quantize.page.locator(".dt-job[data-state=RUNNING]")).to_have_count(0)
     choose(quantize, "w8a8-gptq")  # what is shown is no longer what is asked for
+    expect(plan.get_by_role("button", name="Start")).to_be_disabled()
+
+
+def test_a_recipe_that_wants_a_gpu_shows_its_script_and_can_not_start(quantize: ComparePage) -> None:
+    choose(quantize, "w4a16-awq")
+    plan = check(quantize)
+    expect(plan).to_contain_text("Not yet run here: this machine can't run it.")
+    expect(plan).to_contain_text("The complete script")
     expect(plan.get_by_role("button", name="Start")).to_be_disabled()
 
 
@@ -116,6 +125,20 @@ def test_a_conversation_becomes_calibration_data(compare: ComparePage) -> None:
     expect(plan).to_contain_text("calibration.sources")
     plan.get_by_role("button", name="Look at the calibration data").click()
     expect(page.get_by_role("dialog", name="Calibration data")).to_contain_text("Describe the picture.")
+    page.keyboard.press("Escape")
+
+
+def test_items_of_a_review_batch_are_picked_as_calibration_data(quantize: ComparePage) -> None:
+    page = quantize.page
+    choose(quantize, "w4a16-gptq")
+    page.get_by_text("Change the recipe").click()
+    page.get_by_label("Calibration data").select_option("review")
+    which = page.get_by_label("Which items")
+    which.select_option(label=which.locator("option", has_text=BUNDLED_BATCH).first.inner_text())
+    plan = check(quantize)
+    expect(plan).to_contain_text("calibration.sources")
+    plan.get_by_role("button", name="Look at the calibration data").click()
+    expect(page.get_by_role("dialog", name="Calibration data")).to_contain_text("review items: all")
     page.keyboard.press("Escape")
 
 

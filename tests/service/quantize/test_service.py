@@ -15,8 +15,11 @@ from components.core.errors import InputError
 from components.engines.catalog import Catalog
 from components.engines.prepare import ModelPreparer
 from components.engines.prepare_hub import HubFacts
+from components.jobs.lease import Wait
 from components.jobs.queue import JobQueue
 from components.profiles.loader import list_pairs
+from components.quantize.form_view import plan_view
+from components.quantize.job import script_by_hand
 from components.quantize.plan_records import JobSpec, Plan
 from components.quantize.service import QuantizeService, QuantizeSettings
 from components.storage.database import Database
@@ -56,6 +59,29 @@ def verdict(plan: Plan, name: str) -> str:
 
 def sentence(plan: Plan, name: str) -> str:
     return " ".join(item.sentence for item in plan.preflight if item.name == name)
+
+
+def test_a_plan_says_what_holds_the_room_and_leaves_the_choice(tmp_path: Path, queue: JobQueue) -> None:
+    wait = Wait("Waits for GPU memory: it needs 40.0 GiB; embedded/base hold the rest.", ("embedded/base",))
+    service = QuantizeService(
+        Catalog(list_pairs(ROOT / "profiles")[0]), ModelPreparer(tmp_path / "models", ROOT), queue,
+        QuantizeSettings(tmp_path, ROOT, "embedded"), ask_room=lambda _: wait,
+    )  # fmt: skip
+    plan = service.plan({"recipe": "fp8-dynamic"})
+    assert sentence(plan, "Room") == (
+        f"{wait.reason} It starts by itself when there is room, or stop embedded/base."
+    )  # fmt: skip
+    assert (verdict(plan, "Room"), plan.can_start, plan.stops) == ("warn", True, ("embedded/base",))
+    assert plan_view(plan, service.recipes())["stops"] == ["embedded/base"]
+
+
+def test_the_script_of_a_job_names_no_folder_that_ends_with_it(tmp_path: Path, service: QuantizeService) -> None:
+    _, job = service.prepare({"recipe": "w4a16-gptq"})
+    script = script_by_hand(job)
+    assert str(tmp_path) not in script
+    assert '"model": "model"' in script
+    assert '"output": "work/output"' in script
+    compile(script, "quantize.py", "exec")
 
 
 def test_the_smallest_spec_is_planned_offline_on_the_running_pair(service: QuantizeService) -> None:

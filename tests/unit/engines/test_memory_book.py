@@ -94,3 +94,32 @@ def test_a_gpu_job_gets_the_gpu_that_has_room(tmp_path: Path) -> None:
     two.give_back("job-1")
     two.hold("job-3", needs)
     assert isinstance(two.take("job-2", needs), Wait)
+
+
+def test_a_look_says_what_a_start_would_meet_and_books_nothing(tmp_path: Path) -> None:
+    shared = lease(tmp_path, 64, gpus=(80, 80))
+    book = shared._book  # engines are entered by the hub, which starts real ones
+    needs = JobNeeds(memory_bytes=GIB, gpu_memory_bytes=40 * GIB)
+    assert shared.look(needs) is None
+    assert shared.look(needs) is None
+    assert book.shares("cuda:0") == {}
+    for index, share in ((0, 0.6), (1, 0.9)):
+        assert book.take_engine(f"pair/{index}", server(share=share, devices=(f"cuda:{index}",))) is None
+    waits = shared.look(needs)
+    assert isinstance(waits, Wait)
+    assert waits.reason == "Waits for GPU memory: it needs 40.0 GiB; pair/0, pair/1 hold the rest."
+    assert waits == shared.take("job", needs)
+    book.give_back("pair/0")
+    assert shared.look(needs) is None
+    taken = shared.take("job", needs)
+    assert isinstance(taken, Grant)
+    assert taken.env == {"CUDA_VISIBLE_DEVICES": "0"}
+    other = shared.look(needs)
+    assert other is None  # half of the first GPU is left
+    assert isinstance(shared.take("second", needs), Grant)
+    third = shared.look(needs)
+    assert isinstance(third, Wait)
+    assert "job, second, pair/1 hold the rest" in third.reason
+    too_much = shared.look(JobNeeds(gpu_memory_bytes=90 * GIB))
+    assert isinstance(too_much, Wait)
+    assert "the largest here has 80.0 GiB" in too_much.reason

@@ -38,6 +38,8 @@ TABLES = (
     ("sources, kind slot", recipe.SlotSource),
     ("sources, kind file", recipe.FileSource),
     ("sources, kind traces", recipe.TracesSource),
+    ("sources, kind review", recipe.ReviewSource),
+    ("sources, kind flips", recipe.FlipsSource),
 )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from components.core.errors import InputError
+from components.core.errors import InputError, ProfileError
 from components.engines.catalog import Catalog
 from components.profiles.loader import list_pairs, load_pair, load_recipes
 from components.quantize.form_view import differences, form_view, merge, read_spec, wish_of
@@ -18,7 +18,7 @@ def test_every_recipe_and_every_local_base_can_be_chosen() -> None:
     recipes, errors = load_recipes(PROFILES)
     assert errors == ()
     pairs, _ = list_pairs(PROFILES)
-    shown = form_view(Catalog(pairs), recipes, may_control=True)
+    shown = form_view(Catalog(pairs), recipes, (), may_control=True)
     assert {"embedded/base", "smollm2-135m/base"} <= {model["id"] for model in shown["models"]}
     assert len(shown["recipes"]) == 9
     for recipe in shown["recipes"]:
@@ -81,3 +81,10 @@ def test_a_duplicate_asks_for_the_same_again() -> None:
 def test_equal_things_do_not_differ() -> None:
     assert differences({"a": {"b": 1}, "c": [1]}, {"a": {"b": 1}, "c": [1]}) == {}
     assert differences({"a": {"b": 1}}, {"a": None, "d": 2}) == {"a": None, "d": 2}
+
+
+def test_a_recipe_that_can_not_be_read_is_told_to_its_owner_only() -> None:
+    problem = ProfileError("mine.yaml, line 3: group_size is 100.", "Accepted: 16, 32, 64, 128, 256.")
+    shown = form_view(Catalog([]), (), (), (problem,), may_control=True)
+    assert shown["problems"] == ["mine.yaml, line 3: group_size is 100. Accepted: 16, 32, 64, 128, 256."]
+    assert form_view(Catalog([]), (), (), (problem,), may_control=False)["problems"] == []
