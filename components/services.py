@@ -94,7 +94,7 @@ class Services:
     planner: MemoryPlanner
     publishing: PublishService
     metrics: Metrics
-    recorded: tuple[str, ...]  # ids of the turns that recorded mode shows, those of the running pair last
+    recorded: tuple[str, ...]  # ids of the turns that recorded mode shows, those of the running pair first
     review: ReviewService
     database: Database
     lock: StateLock
@@ -108,8 +108,8 @@ class Services:
 
     @property
     def recorded_turn(self) -> str | None:
-        """The turn that a page in recorded mode opens with: the newest of the pair's; None = not in that mode."""
-        return self.recorded[-1] if self.recorded else None
+        """The turn that a page in recorded mode opens with: the pair's first; None = not in that mode."""
+        return self.recorded[0] if self.recorded else None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -234,9 +234,9 @@ def _scoring(
 def _recorded(
     settings: Settings, pair: PairProfile, traces: TraceRepository, scores: AnswerRecords[Score], images: ImageStore
 ) -> tuple[str, ...]:
-    """Store the bundled turns in recorded mode; their ids, those of the pair last. Damaged files are left out."""
+    """Store the bundled turns in recorded mode; their ids, those of the pair first. Damaged files are left out."""
     folder = settings.assets_dir / "recorded"
-    files = sorted(folder.glob(f"*{SUFFIX}"), key=lambda file: file.name == f"{pair.id}{SUFFIX}")
+    files = sorted(folder.glob(f"*{SUFFIX}"), key=lambda file: file.name != f"{pair.id}{SUFFIX}")
     if not settings.recorded:
         return ()
     return tuple(turn for file in files for turn in store_recorded(file, traces, scores, images))

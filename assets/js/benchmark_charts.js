@@ -31,7 +31,7 @@
       [history(value.history || []), "Mean KL over runs", "a second run of a quality suite"]];
     const charts = known.map(([chart]) => chart).filter(Boolean), waiting = known.filter(([chart]) => !chart);
     for (const chart of drawn) if (!chart.node.isConnected) drawn.delete(chart);
-    return el("div", {}, section(charts), waiting.length && value.recovery ? el("details", { class: "dt-more dt-waiting" }, el("summary", {}, `${waiting.length} charts wait for figures`),
+    return el("div", {}, section(charts), waiting.length && value.recovery && !d.recorded ? el("details", { class: "dt-more dt-waiting" }, el("summary", {}, `${waiting.length} charts wait for figures`),
       el("ul", {}, waiting.map(([, title, needs]) => el("li", {}, el("b", {}, title), el("span", { class: "dt-soft" }, ` needs ${needs}.`))))) : null);
   };
   function section(charts) {

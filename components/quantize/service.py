@@ -295,9 +295,14 @@ def _run_preview(spec: Path, repository: Path) -> dict[str, Any]:
     try:
         done = subprocess.run(argv, cwd=repository, capture_output=True, timeout=_PREVIEW_LIMIT_S, check=False)
         answer = orjson.loads(done.stdout)
-    except (subprocess.TimeoutExpired, orjson.JSONDecodeError) as exc:
+    except subprocess.TimeoutExpired as exc:
         raise InputError(
-            "The calibration data could not be read.", "Look whether a file is damaged or far too large.",
+            f"Reading the calibration data took longer than {_PREVIEW_LIMIT_S} s.",
+            "Take less data, or try again when the machine has less to do.", field="overrides.calibration.sources",
+        ) from exc  # fmt: skip
+    except orjson.JSONDecodeError as exc:
+        raise InputError(
+            "The calibration data could not be read.", "Look whether a file is damaged.",
             field="overrides.calibration.sources", detail=repr(exc),
         ) from exc  # fmt: skip
     return dict(answer)
