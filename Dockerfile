@@ -1,5 +1,5 @@
 # Diptych in a container: `docker build -t diptych .` for NVIDIA GPUs, `--build-arg DEVICE=cpu` for any x86-64 machine.
-# README, "In a container", says how to run it, with sign-in or as a public demo.
+# docs/running.md, "In a container", says how to run it, with sign-in or as a public demo.
 ARG DEVICE=gpu
 
 # vLLM's wheels bring CUDA's libraries; the driver is the host's. What a plain Python image lacks is nvcc: FlashInfer,

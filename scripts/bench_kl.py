@@ -50,7 +50,7 @@ class Passes:
     async def times(self, path: PathTokens) -> dict[str, float]:
         """Seconds of each way with one chunk."""
         states, result = secrets.token_hex(16), secrets.token_hex(16)
-        comparison = {"id": result, "compare": states, "top_k": TOP_K}
+        comparison = {"id": result, "compare": states, "top_k": TOP_K, "quick": True}
         ways: dict[str, Callable[[], Awaitable[None]]] = {
             "bare base": lambda: prefill(self._base, path, None),
             "base": lambda: self.scorer._run(self._base, path, {"id": states}),  # noqa: SLF001  # half of score()

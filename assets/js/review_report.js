@@ -13,8 +13,8 @@
   const chance = (p) => (p === null ? "no item changed" : `p = ${p.toPrecision(3)}`);
 
   window.diptych.reviewReport = function (element, props, trigger, watch) {
-    let page = 0, filter = {};
-    d.bind(props, watch, (value) => { if (review.mode === "report" && (value.report || value.refused)) report(value); if (review.mode === "items" && (value.items || value.refused)) items(value); });
+    let page = 0, filter = {}, looking = false, again = false;
+    d.bind(props, watch, (value) => { if (value.items || value.refused) { looking = false; if (again) { look(); return; } } if (review.mode === "report" && (value.report || value.refused)) report(value); if (review.mode === "items" && (value.items || value.refused)) items(value); });
     review.listeners.push((what) => {
       if (review.mode === "judge") { fill(element); return; }
       if (what === "mode" || what === "batch") ask();
@@ -22,15 +22,17 @@
     function ask() {
       fill(element, el("p", { class: "dt-pulse" }, "Reading…"));
       if (review.mode === "report") trigger("report", { batch: review.batch, reviewer: review.reviewer });
-      else trigger("items", { batch: review.batch, page, filter });
+      else { looking = false; look(); }
     }
+    /* Gradio drops an event while the one before is under way: the newest wish is asked for afterwards. */
+    function look() { again = looking; if (looking) return; looking = true; trigger("items", { batch: review.batch, page, filter }); }
     const refusal = (refused) => el("p", { class: "dt-fault", role: "alert" }, refused.message, ` ${refused.hint || ""}`);
     const table = (head, rows) => el("table", { class: "dt-table" }, el("thead", {}, el("tr", {}, head.map((h) => el("th", { scope: "col" }, h)))), el("tbody", {}, rows.map((row) => el("tr", {}, row.map((cell, i) => el(i ? "td" : "th", i ? {} : { scope: "row" }, cell))))));
 
     function report(value) {
       if (value.refused) { fill(element, refusal(value.refused)); return; }
       const r = value.report, o = r.outcomes, e = r.estimate, a = r.agreement;
-      fill(element, el("header", { class: "dt-review-head" }, el("h2", {}, `Report: ${r.name}`), el("span", { class: "dt-head-actions" }, exports(r), again(r))),
+      fill(element, el("header", { class: "dt-review-head" }, el("h2", {}, `Report: ${r.name}`), el("span", { class: "dt-head-actions" }, exports(r), requantize(r))),
         el("p", { class: "dt-soft" }, `${r.base_engine} against ${r.candidate_engines.join(", ")} · ${r.judged} of ${r.answered} items judged · ${r.reviewers.length} reviewer${r.reviewers.length === 1 ? "" : "s"}`, r.seconds_per_item !== null ? ` · ${r.seconds_per_item.toFixed(0)} s an item (median)` : ""),
         r.judged ? [
           table(["Outcome", "Items", "Share of judged items, 95 % interval"], Object.entries(o.counts).map(([name, count]) => [review.OUTCOMES[name], String(count), share(o.shares[name])])),
@@ -51,7 +53,7 @@
       const only = review.isOwner || review.user ? "" : `?reviewer=${encodeURIComponent(review.reviewer)}`;
       return ["csv", "jsonl", "parquet", "html", "markdown"].map((kind) => el("a", { class: "dt-btn dt-small", href: `review/export/${encodeURIComponent(r.batch)}.${kind}${only}`, download: "" }, { csv: "CSV", jsonl: "JSONL", parquet: "Parquet", html: "HTML", markdown: "Table for the card" }[kind]));
     }
-    function again(r) {
+    function requantize(r) {
       return review.isOwner && r.regressed_turns.length && !d.recorded ? el("button", { class: "dt-btn dt-small", type: "button", title: `Quantize again, calibrated with the ${r.regressed_turns.length} regressed turns`, onclick: () => d.requantize(r.regressed_turns) }, "Re-quantize with these") : null;
     }
     function curves(r) {
@@ -85,10 +87,10 @@
       const least = nats("Nats from", "min_nats"), most = nats("to", "max_nats");
       const differ = el("input", { type: "checkbox", checked: !!filter.different_only });
       outcome.value = filter.outcome || "";
-      const change = () => { page = 0; filter = { outcome: outcome.value, text: text.value.trim(), tag: tag.value.trim(), min_nats: least.value, max_nats: most.value, different_only: differ.checked }; trigger("items", { batch: review.batch, page, filter }); };
+      const change = () => { page = 0; filter = { outcome: outcome.value, text: text.value.trim(), tag: tag.value.trim(), min_nats: least.value, max_nats: most.value, different_only: differ.checked }; look(); };
       for (const control of [outcome, text, tag, least, most, differ]) control.addEventListener("change", change);
       const pages = Math.max(1, Math.ceil(value.total / value.page_size));
-      const turn = (to) => { page = to; trigger("items", { batch: review.batch, page, filter }); };
+      const turn = (to) => { page = to; look(); };
       fill(element, el("div", { class: "dt-find-line" }, outcome, text, tag, least, most, el("label", { class: "dt-check-line" }, differ, " Only different answers"), el("span", { class: "dt-soft" }, `${value.total} items`)),
         table(["Item", "Prompt", "Outcome", "Divergence, nats", "Answers"], value.items.map((i) => [i.key, i.prompt, i.failure ? `failed: ${i.failure}` : i.outcome ? review.OUTCOMES[i.outcome] : i.state === "PENDING" ? "being answered" : "–", i.divergence_nats === null ? "not measured" : i.divergence_nats.toPrecision(3), i.state !== "DONE" ? "" : i.differ ? "differ" : "same"])),
         pages > 1 ? el("p", { class: "dt-form-actions" }, el("button", { class: "dt-btn dt-small", type: "button", disabled: value.page === 0, onclick: () => turn(value.page - 1) }, "Before"), `${value.page + 1} of ${pages}`, el("button", { class: "dt-btn dt-small", type: "button", disabled: value.page + 1 >= pages, onclick: () => turn(value.page + 1) }, "After")) : null);

@@ -54,7 +54,7 @@ def report(model: str, verdict: Verdict) -> str:
 
 
 def _from_state(state_dir: Path | None) -> list[BenchmarkRecord]:
-    if state_dir is None and (url := Settings().database_url):
+    if state_dir is None and (url := _database_url()):
         return _measured(url)
     folder = state_dir or default_state_dir()
     if not (folder / "diptych.db").is_file():
@@ -65,6 +65,14 @@ def _from_state(state_dir: Path | None) -> list[BenchmarkRecord]:
         return _measured(sqlite_url(folder / "diptych.db"))
     finally:
         lock.release()
+
+
+def _database_url() -> str:
+    try:
+        return Settings().database_url
+    except ValidationError as exc:
+        first = exc.errors(include_url=False)[0]
+        raise InputError(f"DIPTYCH_{str(first['loc'][0]).upper()}: {first['msg']}.", field="settings") from exc
 
 
 def _measured(url: str) -> list[BenchmarkRecord]:

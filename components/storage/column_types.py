@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import DateTime, Dialect, Text
+from sqlalchemy import DateTime, Dialect, String, Text
 from sqlalchemy.types import TypeDecorator
 
 # PostgreSQL takes no NUL and no database takes half of a surrogate pair, yet a prompt or a model may hold either.
@@ -29,7 +29,7 @@ def from_stored(text: str) -> str:
 class ExactText(TypeDecorator[str]):
     """Text that comes back character by character, whatever it holds."""
 
-    impl = Text
+    impl: type[String] = Text
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
@@ -39,6 +39,13 @@ class ExactText(TypeDecorator[str]):
     def process_result_value(self, value: Any | None, dialect: Dialect) -> str | None:
         """From the database."""
         return None if value is None else from_stored(value)
+
+
+class ExactName(ExactText):
+    """A short text, such as an id. What a caller sends as one is compared safely, whatever it holds."""
+
+    impl = String
+    cache_ok = True
 
 
 class UtcDateTime(TypeDecorator[datetime]):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, ForeignKey, Index, String
+from sqlalchemy import JSON, ForeignKey, Index
 from sqlalchemy.orm import Mapped, mapped_column
 
-from components.storage.column_types import ExactText, UtcDateTime
+from components.storage.column_types import ExactName, ExactText, UtcDateTime
 from components.storage.tables import Base
 
 
@@ -19,7 +19,7 @@ class ReviewBatchRow(Base):
     __table_args__ = ({"sqlite_autoincrement": True},)
 
     seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
-    id: Mapped[str] = mapped_column(String(64), unique=True)
+    id: Mapped[str] = mapped_column(ExactName(64), unique=True)
     name: Mapped[str] = mapped_column(ExactText)
     pair: Mapped[str] = mapped_column(ExactText)
     base_engine: Mapped[str] = mapped_column(ExactText)
@@ -27,7 +27,7 @@ class ReviewBatchRow(Base):
     system: Mapped[str] = mapped_column(ExactText)
     sampling: Mapped[dict[str, Any]] = mapped_column(JSON)
     overlap: Mapped[float]
-    state: Mapped[str] = mapped_column(String(16), index=True)
+    state: Mapped[str] = mapped_column(ExactName(16), index=True)
     message: Mapped[str] = mapped_column(ExactText)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     created_by: Mapped[str] = mapped_column(ExactText)
@@ -47,7 +47,7 @@ class ReviewItemRow(Base):
     )
 
     seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
-    id: Mapped[str] = mapped_column(String(64), unique=True)
+    id: Mapped[str] = mapped_column(ExactName(64), unique=True)
     batch_id: Mapped[str] = mapped_column(ForeignKey("review_batches.id"))
     position: Mapped[int]
     candidate_engine: Mapped[str] = mapped_column(ExactText)
@@ -56,17 +56,17 @@ class ReviewItemRow(Base):
     images: Mapped[list[Any]] = mapped_column(JSON)
     reference: Mapped[str | None] = mapped_column(ExactText)
     tags: Mapped[list[Any]] = mapped_column(JSON)
-    state: Mapped[str] = mapped_column(String(16))
+    state: Mapped[str] = mapped_column(ExactName(16))
     failure: Mapped[str | None] = mapped_column(ExactText)
-    trace_id: Mapped[str] = mapped_column(String(64), index=True)
-    base_answer_id: Mapped[str | None] = mapped_column(String(64))
-    candidate_answer_id: Mapped[str | None] = mapped_column(String(64))
+    trace_id: Mapped[str] = mapped_column(ExactName(64), index=True)
+    base_answer_id: Mapped[str | None] = mapped_column(ExactName(64))
+    candidate_answer_id: Mapped[str | None] = mapped_column(ExactName(64))
     base_text: Mapped[str | None] = mapped_column(ExactText)
     candidate_text: Mapped[str | None] = mapped_column(ExactText)
     disagreement: Mapped[float | None]
     divergence_nats: Mapped[float | None]
     mean_divergence_nats: Mapped[float | None]
-    method: Mapped[str | None] = mapped_column(String(16))
+    method: Mapped[str | None] = mapped_column(ExactName(16))
     floor_nats: Mapped[float | None]
     base_matches: Mapped[bool | None]
     candidate_matches: Mapped[bool | None]
@@ -75,7 +75,7 @@ class ReviewItemRow(Base):
     wanted: Mapped[int]
     verdicts: Mapped[int]
     is_open: Mapped[bool]
-    outcome: Mapped[str | None] = mapped_column(String(16))
+    outcome: Mapped[str | None] = mapped_column(ExactName(16))
     locked_by: Mapped[str | None] = mapped_column(ExactText)
     locked_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
@@ -86,7 +86,7 @@ class ReviewTextRow(Base):
     __tablename__ = "review_texts"
 
     seq: Mapped[int] = mapped_column(ForeignKey("review_items.seq"), primary_key=True, autoincrement=False)
-    batch_id: Mapped[str] = mapped_column(String(64), index=True)
+    batch_id: Mapped[str] = mapped_column(ExactName(64), index=True)
     text: Mapped[str] = mapped_column(ExactText)
 
 
@@ -96,10 +96,10 @@ class ReviewAssignmentRow(Base):
     __tablename__ = "review_assignments"
 
     item_id: Mapped[str] = mapped_column(ForeignKey("review_items.id"), primary_key=True)
-    reviewer: Mapped[str] = mapped_column(String(200), primary_key=True)
+    reviewer: Mapped[str] = mapped_column(ExactName(200), primary_key=True)
     round: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    batch_id: Mapped[str] = mapped_column(String(64))
-    a_is: Mapped[str] = mapped_column(String(16))
+    batch_id: Mapped[str] = mapped_column(ExactName(64))
+    a_is: Mapped[str] = mapped_column(ExactName(16))
     settles: Mapped[bool]
     draft: Mapped[str] = mapped_column(ExactText)
     given_at: Mapped[datetime] = mapped_column(UtcDateTime)
@@ -120,20 +120,20 @@ class ReviewVerdictRow(Base):
     )
 
     seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
-    id: Mapped[str] = mapped_column(String(64), unique=True)
+    id: Mapped[str] = mapped_column(ExactName(64), unique=True)
     item_id: Mapped[str] = mapped_column(ForeignKey("review_items.id"))
-    batch_id: Mapped[str] = mapped_column(String(64))
-    reviewer: Mapped[str] = mapped_column(String(200))
+    batch_id: Mapped[str] = mapped_column(ExactName(64))
+    reviewer: Mapped[str] = mapped_column(ExactName(200))
     round: Mapped[int]
-    verdict: Mapped[str] = mapped_column(String(16))
-    a_is: Mapped[str] = mapped_column(String(16))
+    verdict: Mapped[str] = mapped_column(ExactName(16))
+    a_is: Mapped[str] = mapped_column(ExactName(16))
     a_right: Mapped[bool | None]
     b_right: Mapped[bool | None]
-    outcome: Mapped[str] = mapped_column(String(16))
+    outcome: Mapped[str] = mapped_column(ExactName(16))
     claims: Mapped[list[Any]] = mapped_column(JSON)
     note: Mapped[str] = mapped_column(ExactText)
     zoomed: Mapped[bool]
     seconds: Mapped[float | None]
     settles: Mapped[bool]
-    state: Mapped[str] = mapped_column(String(16))
+    state: Mapped[str] = mapped_column(ExactName(16))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)

@@ -9,11 +9,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, CheckConstraint, Double, ForeignKey, MetaData, String, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, CheckConstraint, Double, ForeignKey, MetaData, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from components.core.states import JobState, Outcome, RepeatState
-from components.storage.column_types import ExactText, UtcDateTime
+from components.storage.column_types import ExactName, ExactText, UtcDateTime
 
 _NAMES = {
     "ix": "ix_%(table_name)s_%(column_0_name)s",
@@ -40,9 +40,9 @@ class TurnRow(Base):
     __table_args__ = ({"sqlite_autoincrement": True},)
 
     seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
-    id: Mapped[str] = mapped_column(String(64), unique=True)
+    id: Mapped[str] = mapped_column(ExactName(64), unique=True)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    conversation_id: Mapped[str] = mapped_column(String(64), index=True)
+    conversation_id: Mapped[str] = mapped_column(ExactName(64), index=True)
     parent_id: Mapped[str | None] = mapped_column(ForeignKey("turns.id"), index=True)
     pair: Mapped[str] = mapped_column(ExactText)
     prompt: Mapped[str] = mapped_column(ExactText)
@@ -60,12 +60,12 @@ class TurnImageRow(Base):
 
     turn_id: Mapped[str] = mapped_column(ForeignKey("turns.id"), primary_key=True)
     position: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    sha256: Mapped[str] = mapped_column(String(64), index=True)
+    sha256: Mapped[str] = mapped_column(ExactName(64), index=True)
     width: Mapped[int]
     height: Mapped[int]
     name: Mapped[str] = mapped_column(ExactText)
-    source_format: Mapped[str] = mapped_column(String(16))
-    source_sha256: Mapped[str] = mapped_column(String(64))
+    source_format: Mapped[str] = mapped_column(ExactName(16))
+    source_sha256: Mapped[str] = mapped_column(ExactName(64))
     notes: Mapped[list[Any]] = mapped_column(JSON)
 
 
@@ -78,7 +78,7 @@ class AnswerRow(Base):
         CheckConstraint(f"outcome IN ({_OUTCOMES})", name="outcome"),
     )
 
-    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    id: Mapped[str] = mapped_column(ExactName(64), primary_key=True)
     turn_id: Mapped[str] = mapped_column(ForeignKey("turns.id"))
     position: Mapped[int]
     attempt: Mapped[int]
@@ -86,14 +86,14 @@ class AnswerRow(Base):
     sampling: Mapped[dict[str, Any]] = mapped_column(JSON)
     history: Mapped[list[Any]] = mapped_column(JSON)
     continued: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
-    outcome: Mapped[str] = mapped_column(String(16), index=True)
+    outcome: Mapped[str] = mapped_column(ExactName(16), index=True)
     text: Mapped[str] = mapped_column(ExactText)
     finish_reason: Mapped[str | None] = mapped_column(ExactText)
     error: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     tool_calls: Mapped[list[Any]] = mapped_column(JSON)
     usage: Mapped[dict[str, Any]] = mapped_column(JSON)
     timing: Mapped[dict[str, Any]] = mapped_column(JSON)
-    steps_sha256: Mapped[str | None] = mapped_column(String(64))
+    steps_sha256: Mapped[str | None] = mapped_column(ExactName(64))
     started_at: Mapped[datetime] = mapped_column(UtcDateTime)
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
@@ -103,13 +103,13 @@ class ScoreRow(Base):
 
     __tablename__ = "scores"
 
-    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    id: Mapped[str] = mapped_column(ExactName(64), primary_key=True)
     turn_id: Mapped[str] = mapped_column(ForeignKey("turns.id"), index=True)
     answer_id: Mapped[str] = mapped_column(ForeignKey("answers.id"))
-    method: Mapped[str] = mapped_column(String(16))
+    method: Mapped[str] = mapped_column(ExactName(16))
     candidate_engine: Mapped[str] = mapped_column(ExactText)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    document_sha256: Mapped[str] = mapped_column(String(64))
+    document_sha256: Mapped[str] = mapped_column(ExactName(64))
 
 
 class RelianceRow(Base):
@@ -117,13 +117,13 @@ class RelianceRow(Base):
 
     __tablename__ = "reliances"
 
-    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    id: Mapped[str] = mapped_column(ExactName(64), primary_key=True)
     turn_id: Mapped[str] = mapped_column(ForeignKey("turns.id"), index=True)
     answer_id: Mapped[str] = mapped_column(ForeignKey("answers.id"))
-    picture: Mapped[str] = mapped_column(String(16))
+    picture: Mapped[str] = mapped_column(ExactName(16))
     candidate_engine: Mapped[str] = mapped_column(ExactText)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    document_sha256: Mapped[str] = mapped_column(String(64))
+    document_sha256: Mapped[str] = mapped_column(ExactName(64))
 
 
 class RepeatRow(Base):
@@ -132,9 +132,9 @@ class RepeatRow(Base):
     __tablename__ = "repeats"
     __table_args__ = (CheckConstraint(f"state IN ({_REPEAT_STATES})", name="state"),)
 
-    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    id: Mapped[str] = mapped_column(ExactName(64), primary_key=True)
     turn_id: Mapped[str] = mapped_column(ForeignKey("turns.id"), index=True)
-    state: Mapped[str] = mapped_column(String(16))
+    state: Mapped[str] = mapped_column(ExactName(16))
     count: Mapped[int]
     first_seed: Mapped[int] = mapped_column(BigInteger)
     columns: Mapped[list[Any]] = mapped_column(JSON)
@@ -152,7 +152,7 @@ class RepeatSampleRow(Base):
     seed: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     text: Mapped[str] = mapped_column(ExactText)
     tool_calls: Mapped[list[Any]] = mapped_column(JSON)
-    outcome: Mapped[str] = mapped_column(String(16))
+    outcome: Mapped[str] = mapped_column(ExactName(16))
     finish_reason: Mapped[str | None] = mapped_column(ExactText)
     error: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     output_tokens: Mapped[int | None]
@@ -164,12 +164,12 @@ class CanonicalImageRow(Base):
 
     __tablename__ = "canonical_images"
 
-    source_sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    source_sha256: Mapped[str] = mapped_column(ExactName(64), primary_key=True)
     rules: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    sha256: Mapped[str] = mapped_column(String(64))
+    sha256: Mapped[str] = mapped_column(ExactName(64))
     width: Mapped[int]
     height: Mapped[int]
-    source_format: Mapped[str] = mapped_column(String(16))
+    source_format: Mapped[str] = mapped_column(ExactName(16))
     notes: Mapped[list[Any]] = mapped_column(JSON)
 
 
@@ -180,13 +180,13 @@ class JobRow(Base):
     __table_args__ = (CheckConstraint(f"state IN ({_JOB_STATES})", name="state"), {"sqlite_autoincrement": True})
 
     seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
-    id: Mapped[str] = mapped_column(String(64), unique=True)
-    kind: Mapped[str] = mapped_column(String(32))
+    id: Mapped[str] = mapped_column(ExactName(64), unique=True)
+    kind: Mapped[str] = mapped_column(ExactName(32))
     title: Mapped[str] = mapped_column(ExactText)
-    fingerprint: Mapped[str] = mapped_column(String(64), index=True)
+    fingerprint: Mapped[str] = mapped_column(ExactName(64), index=True)
     spec: Mapped[dict[str, Any]] = mapped_column(JSON)
     needs: Mapped[dict[str, Any]] = mapped_column(JSON)
-    state: Mapped[str] = mapped_column(String(16), index=True)
+    state: Mapped[str] = mapped_column(ExactName(16), index=True)
     position: Mapped[int]
     attempt: Mapped[int]
     retry_of: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"))
@@ -206,7 +206,7 @@ class JobEventRow(Base):
 
     seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
-    state: Mapped[str] = mapped_column(String(16))
+    state: Mapped[str] = mapped_column(ExactName(16))
     at: Mapped[datetime] = mapped_column(UtcDateTime)
     message: Mapped[str] = mapped_column(ExactText)
 
@@ -217,13 +217,13 @@ class BenchmarkRow(Base):
     __tablename__ = "benchmark_results"
     __table_args__ = (CheckConstraint("source IN ('measured', 'published')", name="source"),)
 
-    id: Mapped[str] = mapped_column(String(64), primary_key=True)
-    source: Mapped[str] = mapped_column(String(16), index=True)
-    suite: Mapped[str] = mapped_column(String(16))
+    id: Mapped[str] = mapped_column(ExactName(64), primary_key=True)
+    source: Mapped[str] = mapped_column(ExactName(16), index=True)
+    suite: Mapped[str] = mapped_column(ExactName(16))
     model: Mapped[str] = mapped_column(ExactText, index=True)
     task: Mapped[str] = mapped_column(ExactText)
-    metric: Mapped[str] = mapped_column(String(80))
-    job_id: Mapped[str | None] = mapped_column(String(64), index=True)
+    metric: Mapped[str] = mapped_column(ExactName(80))
+    job_id: Mapped[str | None] = mapped_column(ExactName(64), index=True)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     document: Mapped[dict[str, Any]] = mapped_column(JSON)
 
@@ -233,4 +233,4 @@ class InstallationRow(Base):
 
     __tablename__ = "installation"
 
-    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    id: Mapped[str] = mapped_column(ExactName(64), primary_key=True)

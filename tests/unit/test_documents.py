@@ -16,8 +16,9 @@ from components.profiles.loader import list_pairs, load_pair
 from components.settings import Settings, default_state_dir
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ["README.md", "SECURITY.md", "CHANGELOG.md", "docs/architecture.md", "tests/README.md", "profiles/README.md"]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+MANUAL = ["README.md", "docs/using.md", "docs/running.md", "docs/api.md"]
+PAGES = [*MANUAL, "SECURITY.md", "CHANGELOG.md", "docs/architecture.md", "tests/README.md", "profiles/README.md"]
+README, USING, RUNNING, API_PAGE = ((ROOT / page).read_text(encoding="utf-8") for page in MANUAL)
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 # Read as text: importing it would import Gradio, which takes longer than all of these tests.
 API = (ROOT / "components" / "compare" / "tab_api.py").read_text(encoding="utf-8")
@@ -29,8 +30,8 @@ def prose(page: str) -> str:
     return re.sub(r"^```.*?^```$", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)
 
 
 def instructions() -> list[tuple[str, str]]:
@@ -41,7 +42,7 @@ def instructions() -> list[tuple[str, str]]:
     return [(name.upper(), rest) for name, rest in pairs]
 
 
-# ---- README ---------------------------------------------------------------------------------------------------------
+# ---- manual ---------------------------------------------------------------------------------------------------------
 
 
 def test_the_front_matter_is_that_of_a_docker_space() -> None:
@@ -57,7 +58,7 @@ def test_the_front_matter_is_that_of_a_docker_space() -> None:
 
 
 def test_the_settings_table_is_the_settings() -> None:
-    rows = re.findall(r"^\| `DIPTYCH_(\w+)` \| (.+?) \| (.+?) \|$", README, flags=re.MULTILINE)
+    rows = re.findall(r"^\| `DIPTYCH_(\w+)` \| (.+?) \| (.+?) \|$", RUNNING, flags=re.MULTILINE)
     assert [name.lower() for name, _, _ in rows] == list(Settings.model_fields)
     for name, default, meaning in rows:
         field = Settings.model_fields[name.lower()]
@@ -67,9 +68,9 @@ def test_the_settings_table_is_the_settings() -> None:
             assert default == (f"`{written}`" if written else "empty")
 
 
-def test_the_state_folder_is_where_the_readme_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_state_folder_is_where_the_manual_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
-    assert f"`~/{default_state_dir().relative_to(Path.home())}`" in README
+    assert f"`~/{default_state_dir().relative_to(Path.home())}`" in RUNNING
 
 
 def test_every_pair_is_named() -> None:
@@ -81,7 +82,7 @@ def test_every_pair_is_named() -> None:
 
 def test_the_example_profiles_load(tmp_path: Path) -> None:
     (tmp_path / "pairs").mkdir()
-    examples = blocks("yaml")
+    examples = blocks(RUNNING, "yaml")
     assert len(examples) == 2
     for text in examples:
         path = text.splitlines()[0].removeprefix("# profiles/pairs/")
@@ -91,7 +92,7 @@ def test_the_example_profiles_load(tmp_path: Path) -> None:
 
 
 def test_the_client_example_is_short_and_python() -> None:
-    (example,) = blocks("python")
+    (example,) = blocks(README, "python")
     compile(example, "README.md", "exec")
     assert len(example.splitlines()) == 5
     for name in re.findall(r'handle_file\("(.+?)"\)', example):
@@ -101,19 +102,19 @@ def test_the_client_example_is_short_and_python() -> None:
 def test_every_option_sight_outcome_and_alarm_is_explained() -> None:
     (options,) = re.findall(r"^_OPTIONS = (\(.*\))$", API, flags=re.MULTILINE)
     for option in ast.literal_eval(options):
-        assert f"`{option}`" in README
+        assert f"`{option}`" in API_PAGE
     for sight in (Sight.SEES, Sight.UNCLEAR, Sight.BLIND, Sight.NONE):
-        assert f"| {sight.value} |" in README
+        assert f"| {sight.value} |" in USING
     for outcome in (Outcome.FINISHED, Outcome.STOPPED, Outcome.TRUNCATED, Outcome.FAILED):
-        assert f"`{outcome.value}`" in README
+        assert f"`{outcome.value}`" in API_PAGE
     codes = re.findall(r'code="(\w+)"', inspect.getsource(alarms))
-    named = re.findall(r"^\| `(\w+)` \| An|^\| `(\w+)` \|", README.split("| alarm |")[1].split("\n\n")[0], re.MULTILINE)
+    named = re.findall(r"^\| `(\w+)` \| An|^\| `(\w+)` \|", USING.split("| alarm |")[1].split("\n\n")[0], re.MULTILINE)
     assert {first or second for first, second in named} == set(codes)
 
 
 def test_every_key_of_the_page_is_listed() -> None:
     scripts = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "assets" / "js").glob("*.js")))
-    table = README.split("### Keys")[1].split("\n\n")[1]
+    table = USING.split("## Keys")[1].split("\n\n")[1]
     for key in re.findall(r'onKey\("(.+?)"', scripts):
         assert f"| {'Esc' if key == 'Escape' else key} |" in table, key
 
@@ -145,9 +146,9 @@ def test_make_targets_exist(page: str) -> None:
     assert set(re.findall(r"(?:`|^|' )make ([a-z-]+)", text, flags=re.MULTILINE)) <= targets
 
 
-def test_the_variables_of_make_are_those_of_the_readme() -> None:
+def test_the_variables_of_make_are_those_of_the_manual() -> None:
     named = set(re.findall(r"\$\(if \$\((\w+)\)", MAKEFILE))
-    examples = re.findall(r"^make run (PAIR=.*)$", README, flags=re.MULTILINE)
+    examples = re.findall(r"^make run (PAIR=.*)$", README + RUNNING, flags=re.MULTILINE)
     assert {word.split("=")[0] for example in examples for word in example.split()} == named
 
 

@@ -13,7 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
-from components.core.errors import JobStateError
+from components.core.errors import JobStateError, RecordNotFoundError
 from components.core.jobs import ENDED, Job, JobNeeds, ProcessMark
 from components.core.states import JOB_TRANSITIONS, JobState
 from components.storage.database import Database, sqlite_url
@@ -42,6 +42,9 @@ def test_a_job_comes_back_exactly(database_url: str) -> None:
         done = jobs.change("j1", JobState.SUCCEEDED, "ignored", result={"files": ["a"], "kl": 0.5})
         assert (done.result, done.failure_reason, done.ended_at) == ({"files": ["a"], "kl": 0.5}, None, NOW)
         assert jobs.ended(5) == [done]
+        for strange in ("nothing", "nul\x00", "half \ud800"):
+            with pytest.raises(RecordNotFoundError):
+                jobs.get(strange)
         assert jobs.active() == []
     finally:
         database.close()

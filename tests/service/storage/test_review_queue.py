@@ -169,8 +169,11 @@ def test_a_verdict_about_an_item_that_was_not_given_is_refused(database: Databas
     fill(database, 1)
     with pytest.raises(RecordNotFoundError, match="not given to this reviewer"):
         queue.submit("ann", "b1-i0", TIE)
-    with pytest.raises(RecordNotFoundError, match="There is no item"):
-        queue.submit("ann", "nothing", TIE)
+    for strange in ("nothing", "nul\x00", "half \ud800"):
+        with pytest.raises(RecordNotFoundError, match="There is no item"):
+            queue.submit("ann", strange, TIE)
+        with pytest.raises(RecordNotFoundError, match="There is no batch"):
+            queue.next("ann", Wish(strange))
 
 
 def test_five_percent_come_again_with_sides_flipped(database: Database, queue: ReviewQueue) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from components.benchmark.gate import gate
+from components.benchmark.gate import REFUSED, gate
 from components.core.benchmarks import RecordBatch
 from tests.unit.benchmark.test_verdict import record
 
@@ -52,3 +52,11 @@ def test_refusals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert gate(["p/w4", "--records", str(file)]) == 2
     assert gate(["p/w4", "--state-dir", str(tmp_path)]) == 2
     assert "holds no records" in capsys.readouterr().err
+
+
+def test_a_setting_that_is_wrong_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("DIPTYCH_DATABASE_URL", "mysql://someone:hidden@host/name")
+    assert gate(["p/w4"]) == REFUSED
+    said = capsys.readouterr().err
+    assert "DIPTYCH_DATABASE_URL" in said
+    assert "hidden" not in said
