@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,7 @@ from components.engines.catalog import Catalog
 from components.engines.prepare import ModelPreparer
 from components.engines.prepare_files import read_json
 from components.engines.prepare_hub import HubFacts, hub_facts
+from components.engines.serving import HOOK
 from components.jobs.lease import Wait
 from components.jobs.queue import JobQueue
 from components.profiles.loader import load_hardware, load_recipes
@@ -283,17 +285,23 @@ class QuantizeService:
                     (folder / name).symlink_to(path.resolve())
             spec = Path(scratch) / "spec.json"
             spec.write_bytes(orjson.dumps({"calibration": plan.settings, "model": str(folder)}))
-            answer = _run_preview(spec, self._settings.repository)
+            answer = run_preview(spec, self._settings.repository)
         if "failure" in answer:
             field = answer["field"] or "calibration"
             raise InputError(answer["failure"], "Mend the data, or take the source out.", field=f"overrides.{field}")
         return answer
 
 
-def _run_preview(spec: Path, repository: Path) -> dict[str, Any]:
+def run_preview(spec: Path, repository: Path) -> dict[str, Any]:
+    """What the preview's process says of ``{"calibration": settings, "model": folder}``.
+
+    Raises:
+        InputError: it takes too long, or can't be read.
+    """
     argv = [sys.executable, "-m", "components.quantize.tools.shared.preview", str(spec)]
+    env = {**os.environ, "PYTHONPATH": str(HOOK)}  # transformers imports torchvision, which may be a build for CUDA
     try:
-        done = subprocess.run(argv, cwd=repository, capture_output=True, timeout=_PREVIEW_LIMIT_S, check=False)
+        done = subprocess.run(argv, cwd=repository, capture_output=True, timeout=_PREVIEW_LIMIT_S, check=False, env=env)
         answer = orjson.loads(done.stdout)
     except subprocess.TimeoutExpired as exc:
         raise InputError(
@@ -303,7 +311,7 @@ def _run_preview(spec: Path, repository: Path) -> dict[str, Any]:
     except orjson.JSONDecodeError as exc:
         raise InputError(
             "The calibration data could not be read.", "Look whether a file is damaged.",
-            field="overrides.calibration.sources", detail=repr(exc),
+            field="overrides.calibration.sources", detail=done.stderr[-2000:].decode(errors="replace"),
         ) from exc  # fmt: skip
     return dict(answer)
 

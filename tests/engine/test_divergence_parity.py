@@ -109,7 +109,7 @@ def quality_run(pair: ScoredPair, folder: Path) -> QualityRun:
     settings = QualitySettings(chunks=CHUNKS, floor_chunks=1, draws=100)
     base, candidate = (Served(client_of(socket), BASE, 2048, 0) for socket in (pair.base, pair.candidate))
     return QualityRun(
-        base, candidate, ExactScorer(pair.exchange), load_text_tokenizer(BASE), settings,
+        base, candidate, ExactScorer(pair.exchange, quick=True), load_text_tokenizer(BASE), settings,
         PieceStore(folder / "work"), folder, lambda *_: None,
     )  # fmt: skip
 
@@ -156,7 +156,7 @@ async def test_llama_cpps_file_of_the_base_tells_what_the_base_itself_tells(pair
     exact, from_file = await run.text(corpus), await run.against_file(tmp_path / "base.kld")
     true, found = (np.concatenate(one.groups) for one in (exact, from_file))
     for name, tolerance in (
-        ("base_target_logprob", 3e-4), ("candidate_target_logprob", 1e-6), ("kl_base_to_candidate_nats", 5e-3),
+        ("base_target_logprob", 3e-4), ("candidate_target_logprob", 2e-5), ("kl_base_to_candidate_nats", 5e-3),
     ):  # fmt: skip
         near = column(true, "base_target_logprob") > -15.0  # below 16 nats from the likeliest the file is blunt
         np.testing.assert_allclose(column(found, name)[near], column(true, name)[near], atol=tolerance, err_msg=name)

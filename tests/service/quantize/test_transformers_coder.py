@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from components.quantize.service import run_preview
 from components.quantize.tools.shared.calibration import build
 from components.quantize.tools.shared.coders import load_coder
 from components.quantize.tools.shared.rows import Row
 
+ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.service
 WORDS = ["<s>", "</s>", "<unk>", "user", "assistant", ":", "The", "sea", "is", "wide", "."]
 TEMPLATE = "{% for m in messages %}{{ m['role'] }} : {{ m['content'] }} </s> {% endfor %}"
@@ -54,3 +56,16 @@ def test_chunks_begin_as_the_model_wants(model: Path, tmp_path: Path) -> None:
     assert all(32 <= length <= 40 for length in found.lengths())
     assert all(sample.ids[0] == 0 and sample.ids.count(0) == 1 for sample in found.samples)
     assert found.tokenizer == "transformers, AutoTokenizer"
+
+
+def test_the_preview_needs_no_torchvision(model: Path, tmp_path: Path) -> None:
+    """A model's config makes transformers import torchvision, whose build for CUDA can't load beside CPU torch."""
+    (model / "config.json").write_text(json.dumps({"model_type": "llama", "architectures": ["LlamaForCausalLM"]}))
+    data, spec = tmp_path / "rows.jsonl", tmp_path / "spec.json"
+    data.write_text("\n".join([json.dumps({"text": "The sea is wide ."})] * 30))
+    settings = {
+        "samples": 2, "max_seq_length": 40, "min_tokens_per_chunk": 32, "pictures": False, "seed": 0,
+        "sources": [{"name": "sea", "kind": "file", "file": str(data)}],
+    }  # fmt: skip
+    spec.write_text(json.dumps({"calibration": settings, "model": str(model)}))
+    assert run_preview(spec, ROOT)["samples"] == 2
