@@ -6,11 +6,12 @@ import shutil
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
 from tests.postgres_server import PostgresServer, binaries
-from tests.running_app import EMBEDDED, RunningApp, new_state_dir, wait_until
+from tests.running_app import EMBEDDED, RefusedError, RunningApp, new_state_dir, wait_until
 from tests.service.app.conftest import NO_ENGINES
 
 pytestmark = pytest.mark.service
@@ -33,19 +34,26 @@ def two(server: PostgresServer) -> Iterator[tuple[RunningApp, RunningApp]]:
         **NO_ENGINES, "DIPTYCH_DATABASE_URL": server.url(server.new_database()), "DIPTYCH_SHARED_DIR": str(shared),
     }  # fmt: skip
     apps = [RunningApp(new_state_dir(), environment=environment) for _ in range(2)]
-    try:
-        apps[0].start().wait_for_page()  # so it leads
-        apps[1].start().wait_for_page()
+    with ExitStack() as ending:  # each is ended, whatever another one's end says
+        ending.callback(shutil.rmtree, shared, ignore_errors=True)
+        for app in apps:  # the first one leads
+            app.start()
+            ending.callback(app.close)
+            app.wait_for_page()
         yield apps[0], apps[1]
-    finally:
-        for app in apps:
-            app.close()
-        shutil.rmtree(shared, ignore_errors=True)
+
+
+def bundled_is_there(app: RunningApp) -> bool:
+    try:
+        return app.call("review_export", {"batch": "first-look"}) == []
+    except RefusedError:
+        return False
 
 
 @pytest.mark.skipif(not EMBEDDED.exists(), reason="the embedded pair is not built; see scripts/embedded")
 def test_reviews_and_jobs_are_shared_and_the_second_takes_over(two: tuple[RunningApp, RunningApp]) -> None:
     first, second = two
+    wait_until("the first has stored the bundled batch", lambda: bundled_is_there(second), 30.0)
     judged: list[str] = []
 
     def work(app: RunningApp, name: str) -> None:
