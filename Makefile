@@ -22,10 +22,10 @@ check: $(DEV_STAMP)  ## Format, lint, types, import rules
 	$(BIN)/lint-imports
 
 test-unit: $(DEV_STAMP)  ## Pure Python, under 30 s
-	$(BIN)/pytest tests/unit tests/architecture
+	$(BIN)/pytest -n 2 tests/unit tests/architecture
 
 test-service: $(DEV_STAMP)  ## Real processes, SQLite, sockets
-	$(BIN)/pytest tests/service
+	$(BIN)/pytest -n 2 --dist loadfile tests/service
 
 test-engine: $(DEV_STAMP)  ## Real vLLM on CPU with the embedded pair
 	$(BIN)/pytest tests/engine

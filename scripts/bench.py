@@ -172,6 +172,4 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--max-tokens", type=int, default=256)
     parser.add_argument("--users", type=int, nargs="*", default=[1, 16], help="how many at once, one after the other")
-    # The event loop that the app gets from uvicorn.
-    with asyncio.Runner(loop_factory=uvicorn.Config("").get_loop_factory()) as runner:
-        sys.exit(runner.run(main(parser.parse_args())))
+    sys.exit(asyncio.run(main(parser.parse_args())))
