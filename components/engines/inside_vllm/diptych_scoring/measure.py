@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -37,20 +37,28 @@ class Head:
     weight: torch.Tensor
     scale: float = 1.0
     soft_cap: float | None = None
+    _copies: dict[torch.dtype, torch.Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     def logits(self, hidden: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """Logits (n, V) of hidden states (n, H): operands as served, products and sums in ``dtype``."""
         if hidden.is_cuda and hidden.dtype is not dtype:
             result = torch.mm(hidden, self.weight.t(), out_dtype=dtype)
         else:
-            ids = self.weight.shape[0]
-            result = torch.empty(len(hidden), ids, dtype=dtype, device=hidden.device)
+            result = torch.empty(len(hidden), self.weight.shape[0], dtype=dtype, device=hidden.device)
             states, step = hidden.to(dtype), max(1, _HEAD_TILE_ELEMENTS // self.weight.shape[1])
-            for start in range(0, ids, step):
-                result[:, start : start + step] = states @ self.weight[start : start + step].to(dtype).t()
+            for start in range(0, self.weight.shape[0], step):
+                result[:, start : start + step] = states @ self._part(start, step, dtype).t()
         if self.soft_cap is not None:
             result = torch.tanh(result / self.soft_cap) * self.soft_cap
         return result * self.scale if self.scale != 1.0 else result
+
+    def _part(self, start: int, rows: int, dtype: torch.dtype) -> torch.Tensor:
+        """Rows of the weight in ``dtype``. Of a head that is no larger than one part the copy is kept."""
+        if self.weight.numel() > _HEAD_TILE_ELEMENTS:
+            return self.weight[start : start + rows].to(dtype)
+        if dtype not in self._copies:
+            self._copies[dtype] = self.weight.to(dtype)
+        return self._copies[dtype]
 
 
 def logits_dtype(hidden: torch.Tensor, *, quick: bool) -> torch.dtype:
