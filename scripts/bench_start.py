@@ -6,7 +6,6 @@ python scripts/bench_start.py [--rounds 3]
 from __future__ import annotations
 
 import argparse
-import shutil
 import statistics
 import sys
 from pathlib import Path
@@ -21,13 +20,11 @@ WAYS = {"with engines": (), "recorded": ("--recorded",)}
 
 def seconds_to_page(*arguments: str) -> float:
     """Start an app with an empty state folder and end it again."""
-    state = new_state_dir()
-    app = RunningApp(state, *arguments).start()
+    app = RunningApp(new_state_dir(), *arguments).start()
     try:
         return app.wait_for_page()
     finally:
         app.close()
-        shutil.rmtree(state, ignore_errors=True)
 
 
 if __name__ == "__main__":
