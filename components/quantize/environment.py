@@ -60,7 +60,7 @@ class ToolEnvironment:
         with self._only_one(say):
             if self.is_ready():
                 return self.python
-            if not self.python.exists():
+            if not (self.folder / _STAMP).is_file():  # never finished: what a job left that was killed may lack pip
                 say(f"Making the environment of {self._tool}")
                 self._run([sys.executable, "-m", "venv", "--clear", str(self.folder)], env, say)
             say(f"Installing what {self._tool} needs; this takes minutes the first time")

@@ -11,14 +11,12 @@ from pathlib import Path
 import pytest
 
 from components.jobs.launcher import find_members
-from tests.running_app import EMBEDDED, ROOT, RunningApp, new_state_dir, wait_until
+from tests.running_app import EMBEDDED, RunningApp, new_state_dir, wait_until
 
 pytestmark = [
     pytest.mark.engine,
     pytest.mark.skipif(not EMBEDDED.exists(), reason="the embedded pair is not built; see scripts/embedded"),
-    pytest.mark.skipif(
-        not (ROOT / ".envs" / "llmcompressor").exists(), reason="the tool's environment is made by the first job"
-    ),
+    pytest.mark.usefixtures("quantizer"),
 ]
 SPEC = {"recipe": "w4a16-gptq", "overrides": {"calibration": {"samples": 64}}}
 START_LIMIT_S = 180.0

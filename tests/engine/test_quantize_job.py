@@ -26,7 +26,7 @@ from components.quantize.candidates import MadeCandidate
 from components.quantize.service import QuantizeService, QuantizeSettings
 from tests.engine.serving import ROOT
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("quantizer")]
 LIMIT_S = 600
 
 

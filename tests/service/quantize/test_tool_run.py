@@ -101,6 +101,18 @@ def test_an_environment_is_made_once_and_again_when_its_pins_change(tmp_path: Pa
     assert not ToolEnvironment(tmp_path / "envs", "llmcompressor").is_ready()
 
 
+def test_one_that_was_killed_while_it_was_made_is_made_anew(tmp_path: Path, no_packages: Path) -> None:
+    half = tmp_path / "envs" / "llmcompressor" / "bin"
+    half.mkdir(parents=True)
+    (half / "python").symlink_to(sys.executable)
+    said: list[str] = []
+    tool = ToolEnvironment(tmp_path / "envs", "llmcompressor")
+    assert not tool.is_ready()
+    python = tool.ensure(child_environment(), said.append)
+    assert any("Making the environment" in line for line in said)
+    assert subprocess.run([python, "-m", "pip", "--version"], check=False, capture_output=True).returncode == 0
+
+
 def test_two_jobs_that_need_it_at_once_make_it_once(tmp_path: Path, no_packages: Path) -> None:
     said: list[str] = []
 

@@ -11,8 +11,8 @@ import pytest
 from components.quantize.environment import ToolEnvironment
 from components.quantize.tool_run import child_environment
 
-pytestmark = pytest.mark.service
-ROOT = Path(__file__).parents[3]
+pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("quantizer")]
+ROOT = Path(__file__).parents[2]
 TOOL = ToolEnvironment(ROOT / ".envs", "llmcompressor")
 READ = """
 import json, sys
@@ -35,7 +35,6 @@ def read(source: dict[str, object]) -> object:
     return json.loads(done.stdout)
 
 
-@pytest.mark.skipif(not TOOL.is_ready(), reason="the tool's environment is made by the engine tests")
 def test_splits_order_and_templates(tmp_path: Path) -> None:
     rows = [{"instruction": f"Do {number}", "response": f"Done {number}"} for number in range(20)]
     (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
