@@ -9,6 +9,7 @@ import pytest
 from components.quantize.environment import ToolEnvironment
 from components.quantize.tool_run import child_environment
 from tests.engine.serving import ROOT, Engines, embedded_engines
+from tests.running_app import RunningApp, new_state_dir
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +22,15 @@ def engines() -> Iterator[Engines]:
 def quantizer() -> None:
     """The environment of llm-compressor, which the first job of all makes; it takes minutes on a fresh clone."""
     ToolEnvironment(ROOT / ".envs", "llmcompressor").ensure(child_environment(), print)
+
+
+@pytest.fixture(scope="session")
+def app() -> Iterator[RunningApp]:
+    """The app with base and W4A16 ready. The last test of ``test_app_kills`` ends it; no later module asks for it."""
+    app = RunningApp(new_state_dir()).start()
+    try:
+        app.wait_for_page()
+        print(f"both engines ready after {app.wait_ready('embedded/base', 'embedded/w4a16'):.1f} s")
+        yield app
+    finally:
+        app.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError as ClientError
 
 from tests.data.images.make_images import encode, exif_photo, quarters, sixteen_bit_png
-from tests.running_app import EMBEDDED, ROOT, RunningApp, new_state_dir
+from tests.running_app import EMBEDDED, ROOT, RunningApp
 
 pytestmark = [
     pytest.mark.engine,
@@ -25,17 +24,6 @@ pytestmark = [
 
 BASE, CANDIDATE = "embedded/base", "embedded/w4a16"
 SAMPLES = ROOT / "assets" / "samples"
-
-
-@pytest.fixture(scope="module")
-def app() -> Iterator[RunningApp]:
-    app = RunningApp(new_state_dir()).start()
-    try:
-        app.wait_for_page()
-        print(f"both engines ready after {app.wait_ready(BASE, CANDIDATE):.1f} s")
-        yield app
-    finally:
-        app.close()
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import time
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +16,7 @@ import httpx
 import pytest
 
 from tests.noise import NOISE
-from tests.running_app import EMBEDDED, RunningApp, new_state_dir, wait_until
+from tests.running_app import EMBEDDED, RunningApp, wait_until
 
 pytestmark = [
     pytest.mark.engine,
@@ -30,18 +29,6 @@ PROMPT = "What can you answer questions about?"
 RAMBLING = {"temperature": 2.0, "max_tokens": 1800}
 LONG_TOKENS = 400
 DEATH_LIMIT_S = 10.0
-
-
-@pytest.fixture(scope="module")
-def app() -> Iterator[RunningApp]:
-    """One app for both tests, since a start of two engines takes most of their time; the second test ends it."""
-    app = RunningApp(new_state_dir()).start()
-    try:
-        app.wait_for_page()
-        app.wait_ready(BASE, CANDIDATE)
-        yield app
-    finally:
-        app.close()
 
 
 def rambling(app: RunningApp) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from components.engines.sight import SightReport, check_sight
 from components.engines.sight_pictures import picture
 from components.engines.stream import ChatRequest
 from components.profiles.schema import PairProfile
-from tests.engine.serving import BASE, Engines, client_of, served
+from tests.engine.serving import BASE, Engines, client_of, launched
 from tests.fakes.stream_contract import steps_and_end
 from tests.unit.engines.checkpoints import pair_document
 
@@ -108,16 +108,16 @@ def test_the_wrong_names_are_caught_and_the_prepared_folder_answers_as_the_right
     tmp_path: Path, direct: tuple[SightReport, list[Answers]]
 ) -> None:
     wrong = under_wrong_names(tmp_path / "wrong")
-    with served(wrong) as socket:
-        report, answers = look_and_answer(socket)
-    assert report.sight is Sight.BLIND, report.checks
-    assert answers != direct[1]
-
     limit = json.loads((BASE / "params.json").read_bytes())["vision_encoder"]["max_image_size"]
     pair = PairProfile.model_validate(pair_document("wrong") | {"max_image_size": limit})
     preparer = ModelPreparer(tmp_path / "state", tmp_path, offline=True)
     prepared = Path(preparer.prepare(pair, pair.base, lambda message, share: None))
-    with served(prepared) as socket:
-        report, answers = look_and_answer(socket)
-    assert report.sight is direct[0].sight
-    assert answers == direct[1]
+    with launched(wrong) as blind, launched(prepared) as mended:
+        for server in (blind, mended):
+            asyncio.run(server.wait_healthy())
+        report, answers = look_and_answer(blind.socket)
+        assert report.sight is Sight.BLIND, report.checks
+        assert answers != direct[1]
+        report, answers = look_and_answer(mended.socket)
+        assert report.sight is direct[0].sight
+        assert answers == direct[1]

@@ -17,7 +17,7 @@ import pytest
 
 from components.core.errors import AppError
 from components.core.states import EngineState
-from components.engines.status import EngineSpec, EngineStatus, LocalServer
+from components.engines.status import EngineSpec, EngineStatus, LocalServer, Timeouts
 from components.engines.supervisor import EngineHub, World
 from components.engines.transport import EngineClient
 from components.jobs.launcher import find_members
@@ -129,7 +129,7 @@ def pid_of(folder: Path, title: str) -> int:
 
 async def test_real_engine_comes_back_from_every_death(folder: Path) -> None:
     """One hub, one engine: ready, killed in two ways (F02, F16), stopped. ``test_app_kills`` has the third (F01)."""
-    hub = EngineHub([spec(folder)], World(cwd=folder))
+    hub = EngineHub([spec(folder)], World(cwd=folder, timeouts=Timeouts(health_timeout_s=2.0)))
     seen = set()
     await hub.start(NAME)
     await reach(hub, lambda status: seen.add(status.message) or status.ready)
