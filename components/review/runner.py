@@ -82,7 +82,8 @@ class BatchRunner:
                 continue
             if not running:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._woken.wait(), _IDLE_S)
+                    async with asyncio.timeout(_IDLE_S):
+                        await self._woken.wait()
                 continue
             await self._guarded(running[0])
 
