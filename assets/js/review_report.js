@@ -13,8 +13,8 @@
   const chance = (p) => (p === null ? "no item changed" : `p = ${p.toPrecision(3)}`);
 
   window.diptych.reviewReport = function (element, props, trigger, watch) {
-    let page = 0, filter = {}, looking = false, again = false;
-    d.bind(props, watch, (value) => { if (value.items || value.refused) { looking = false; if (again) { look(); return; } } if (review.mode === "report" && (value.report || value.refused)) report(value); if (review.mode === "items" && (value.items || value.refused)) items(value); });
+    let page = 0, filter = {}, asked = 0, answered = 0;
+    d.bind(props, watch, (value) => { if (value.items) { answered = value.asked; if (answered !== asked) return; } if (value.refused) answered = asked; if (review.mode === "report" && (value.report || value.refused)) report(value); if (review.mode === "items" && (value.items || value.refused)) items(value); });
     review.listeners.push((what) => {
       if (review.mode === "judge") { fill(element); return; }
       if (what === "mode" || what === "batch") ask();
@@ -22,10 +22,15 @@
     function ask() {
       fill(element, el("p", { class: "dt-pulse" }, "Reading…"));
       if (review.mode === "report") trigger("report", { batch: review.batch, reviewer: review.reviewer });
-      else { looking = false; look(); }
+      else look();
     }
-    /* Gradio drops an event while the one before is under way: the newest wish is asked for afterwards. */
-    function look() { again = looking; if (looking) return; looking = true; trigger("items", { batch: review.batch, page, filter }); }
+    function look() { asked += 1; send(asked); }
+    /* Gradio may drop an event while the one before is under way: what is not answered is asked for again. */
+    function send(mine) {
+      if (mine !== asked || answered === asked || review.mode !== "items") return;
+      trigger("items", { batch: review.batch, page, filter, asked });
+      setTimeout(send, 2000, mine);
+    }
     const refusal = (refused) => el("p", { class: "dt-fault", role: "alert" }, refused.message, ` ${refused.hint || ""}`);
     const table = (head, rows) => el("table", { class: "dt-table" }, el("thead", {}, el("tr", {}, head.map((h) => el("th", { scope: "col" }, h)))), el("tbody", {}, rows.map((row) => el("tr", {}, row.map((cell, i) => el(i ? "td" : "th", i ? {} : { scope: "row" }, cell))))));
 

@@ -55,7 +55,8 @@ def create_review_tab(
     side.form(board.form, None, side, **_PLAIN)
     side.create(board.create, None, side, **_PLAIN)
     found.report(board.report, None, found, **_PLAIN)
-    found.items(board.items, None, found, **_PLAIN)
+    # A filter that changes while the list is read is asked for afterwards; by default Gradio would drop it.
+    found.items(board.items, None, found, trigger_mode="always_last", **_PLAIN)
     gr.on(None, board.show, None, side, **_PLAIN)
     add_review_api(service, people)
     return Refresh((), (side,), lambda request, _: [board.now(request)])
@@ -239,7 +240,11 @@ class _Board:
             )  # fmt: skip
         except AppError as exc:
             return {"refused": exc.as_record()}
-        return {"items": [item_line(item) for item in found], "total": total, "page": number, "page_size": _PAGE}
+        asked = data.get("asked") if isinstance(data.get("asked"), int) else 0  # tells the page which wish this answers
+        return {
+            "items": [item_line(item) for item in found], "total": total, "page": number, "page_size": _PAGE,
+            "asked": asked,
+        }  # fmt: skip
 
 
 def _wish(data: Mapping[str, Any]) -> Wish:
