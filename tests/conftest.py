@@ -19,6 +19,12 @@ settings.load_profile("diptych")
 _GRACE_S = 3.0  # what was just told to end may still be ending
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes are not spelled out in a test's name: gzip and ICC profiles hold the second in which they were made,
+    and two workers that collected in different seconds refuse to work together."""
+    return argname if isinstance(val, bytes) else None
+
+
 def _children() -> dict[int, str]:
     """Living direct children of the test process: pid → command line."""
     found = {}
