@@ -264,3 +264,9 @@ class NotPermittedError(AccessError):
     """Sign-in is needed for this."""
 
     code = "not_permitted"
+
+
+class VisitorLimitError(AccessError):
+    """A visitor of a public page has taken what one visitor may take."""
+
+    code = "visitor_limit"

@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NoReturn
 
 from components.core.errors import AppError, InputError
 from components.engines.memory import count_gpus
@@ -61,7 +62,7 @@ def command_alone(engine: str, host: str, port: int, state_dir: Path, environmen
     token = environment.get("HF_TOKEN")
     harmless = {name: value for name, value in environment.items() if name not in (KEY_VARIABLE, "HF_TOKEN")}
     preparer = ModelPreparer(state_dir / "models", REPOSITORY, hub_token=token, child_env=harmless)
-    path = preparer.prepare(pair, model, lambda text, _share: sys.stderr.write(f"{text}\n"))
+    path = preparer.prepare(pair, model, _tell)
     made = engine_command(
         pair, model, model_path=path, socket=Path("/unused"), device="cuda" if count_gpus() else "cpu",
         python=Path(sys.executable), api_key=key, cache_root=state_dir / "vllm-cache", hook_path=HOOK, exchange=None,
@@ -71,16 +72,20 @@ def command_alone(engine: str, host: str, port: int, state_dir: Path, environmen
     return EngineCommand(argv=(*argv, f"--host={host}", f"--port={port}"), env=made.env)
 
 
-def main(argv: list[str]) -> int:
-    """Become vLLM; 2 = refused, with the reason on standard error."""
+def _tell(text: str, _share: float | None) -> None:
+    sys.stderr.write(f"{text}\n")
+
+
+def main(argv: list[str]) -> NoReturn:
+    """Become vLLM; or exit with 2, the reason on standard error."""
     options = read_arguments(argv)
     try:
         command = command_alone(options.engine, options.host, options.port, Settings().state_dir, os.environ)
     except AppError as exc:
         sys.stderr.write(f"{options.engine} can't start: {exc}\n")
-        return 2
+        sys.exit(2)
     os.execve(command.argv[0], list(command.argv), command.env)  # noqa: S606  # a list, and this process becomes it
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(sys.argv[1:])
