@@ -14,6 +14,7 @@ from components.core import alarms
 from components.core.states import Outcome, Sight
 from components.profiles.loader import list_pairs, load_pair
 from components.settings import Settings, default_state_dir
+from scripts.dockerfile_steps import read_steps
 
 ROOT = Path(__file__).resolve().parents[2]
 MANUAL = ["README.md", "docs/using.md", "docs/running.md", "docs/api.md"]
@@ -35,11 +36,8 @@ def blocks(page: str, language: str) -> list[str]:
 
 
 def instructions() -> list[tuple[str, str]]:
-    """The Dockerfile as (instruction, rest), with continued lines joined and comments left out."""
-    lines = [line for line in DOCKERFILE.splitlines() if not line.lstrip().startswith("#")]
-    joined = re.sub(r"\\\n\s*", " ", "\n".join(lines))
-    pairs = (line.split(None, 1) for line in joined.splitlines() if line.strip())
-    return [(name.upper(), rest) for name, rest in pairs]
+    """The Dockerfile as (instruction, rest)."""
+    return [(step.name, step.rest) for step in read_steps(DOCKERFILE)]
 
 
 # ---- manual ---------------------------------------------------------------------------------------------------------
