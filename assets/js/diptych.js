@@ -27,6 +27,16 @@
     return node;
   }
 
+  /** A small button; `focus` names it where a part is drawn anew, `kind` is a further class. */
+  function button(label, action, focus, kind) {
+    return el("button", { class: `dt-btn dt-small ${kind || ""}`, type: "button", onclick: action, "data-focus": focus }, label);
+  }
+
+  /** A button that reads as a word of the text. */
+  function link(label, action, title, disabled) {
+    return el("button", { class: "dt-link", type: "button", title, disabled, onclick: action }, label);
+  }
+
   /** How many of the edges a value reaches. */
   function steps(value, edges) { return edges.filter((edge) => value >= edge).length; }
 
@@ -181,6 +191,6 @@
   /** A tab that has nothing but a sentence. */
   function sentence(element, props, _trigger, watch) { bind(props, watch, (value) => fill(element, el("p", { class: "dt-sentence dt-soft" }, value.text))); }
 
-  window.diptych = { recorded, sentence, el, fill, setText, steps, keepFocus, visible, renderMarkdown, randomKey, state, changed, subscribe, visibleColumns, columnsDrawn, turnsOfPage,
+  window.diptych = { recorded, sentence, el, button, link, fill, setText, steps, keepFocus, visible, renderMarkdown, randomKey, state, changed, subscribe, visibleColumns, columnsDrawn, turnsOfPage,
     isStreaming, history, pickedIndex, showTurnInAddress, onKey, openSheet, showTab, toast, copyText, bind };
 })();
