@@ -59,7 +59,7 @@ def command_alone(engine: str, host: str, port: int, state_dir: Path, environmen
     pair_id, _, model_id = engine.partition("/")
     pair = load_pair(REPOSITORY / "profiles", pair_id)
     model = pair.model(model_id)
-    token = environment.get("HF_TOKEN")
+    token = environment.get("HF_TOKEN") or None
     harmless = {name: value for name, value in environment.items() if name not in (KEY_VARIABLE, "HF_TOKEN")}
     preparer = ModelPreparer(state_dir / "models", REPOSITORY, hub_token=token, child_env=harmless)
     path = preparer.prepare(pair, model, _tell)

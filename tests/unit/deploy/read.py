@@ -44,11 +44,11 @@ def settings_named(text: str) -> set[str]:
     return {name.lower() for name in re.findall(r"DIPTYCH_(\w+)", text)}
 
 
-def check_app(arguments: list[str], environment: dict[str, str], monkeypatch: Any) -> Settings:
+def check_app(arguments: list[str], environment: dict[str, Any], monkeypatch: Any) -> Settings:
     """The settings that an app gets from these, as app.py reads them. Secrets get a value of a test."""
     from app import parse_arguments
 
-    for name, value in environment.items():
+    for name, value in ((name, value) for name, value in environment.items() if value is not None):
         given = re.sub(r"\$\{?(\w+)(?::\?[^}]*)?\}?|\$\((\w+)\)", "secret", value) if "$" in value else value
         monkeypatch.setenv(name, {"DIPTYCH_USERS": "ann:word"}.get(name, given))
     return parse_arguments(arguments)
