@@ -264,3 +264,9 @@ class NotPermittedError(AccessError):
     """Sign-in is needed for this."""
 
     code = "not_permitted"
+
+
+class SignInError(AccessError):
+    """Signing in elsewhere did not work out; nobody is signed in by it."""
+
+    code = "sign_in"
