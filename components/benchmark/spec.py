@@ -52,6 +52,8 @@ class AccuracySettings(Record):
     name: str = ""
     items: int | None = Field(default=300, ge=2, description="From the beginning; None = all")
     metric: str | None = Field(default=None, description="For all items; None = each row's own")
+    lm_eval: tuple[str, ...] = Field(default=(), description="Text tasks that lm-eval asks")
+    shots: int | None = Field(default=None, ge=0, description="Examples before them; None = as the task says")
     max_tokens: int = Field(default=96, ge=1)
     concurrency: int = Field(default=8, ge=1, le=256)
 
