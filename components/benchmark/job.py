@@ -23,6 +23,7 @@ from components.benchmark.flipped import folder_name, keep_flipped
 from components.benchmark.load import LoadMaker
 from components.benchmark.quality import QualityRun
 from components.benchmark.quality_records import add_generation, add_quality
+from components.benchmark.rates import add_rates, measure_rates
 from components.benchmark.recorder import Recorder
 from components.benchmark.rows import Item, read_items
 from components.benchmark.spec import BenchmarkSpec
@@ -203,6 +204,8 @@ class Driver:
         schemes: dict[str, str] = {base: pair.base.scheme, model: now.model.scheme}
         add_throughput(self._recorder, results, settings, base, schemes)
         add_cost(self._recorder, results, settings, self._spec.cost, base, schemes)
+        curves = await measure_rates(clients, base, maker, settings, tell)
+        add_rates(self._recorder, curves, settings, base, schemes)
 
     def _load_maker(self, tokenizer: TextTokenizer) -> LoadMaker:
         texts = [Path(text.file) for text in self._spec.quality.texts if text.file]

@@ -66,6 +66,9 @@ class Overrides(Record):
     rounds: int | None = Field(default=None, ge=1, le=20)
     output_tokens: int | None = Field(default=None, ge=2, le=8192)
     fixed_length: bool = True
+    rate_shares: tuple[float, ...] = Field(
+        default=(0.3, 0.6, 0.9), max_length=8, description="Request rates as shares of the base's highest; empty = none"
+    )
     hardware: str | None = Field(default=None, max_length=64)
     devices: int = Field(default=1, ge=1, le=64)
     usd_per_hour: float | None = Field(default=None, gt=0, le=10_000)
@@ -105,6 +108,12 @@ def check_overrides(given: object) -> Overrides:
     for case in found.use_cases or ():
         _one_of(case, tuple(case.id for case in CARD_USE_CASES), "use_cases")
     check_task_names(found.lm_eval)
+    if any(not 0 < share <= 2 for share in found.rate_shares):
+        raise InputError(
+            "rate_shares holds a share that can't be used.",
+            "Accepted: above 0, up to 2.",
+            field="overrides.rate_shares",
+        )
     for name in ("concurrency", "prompt_lengths"):
         if any(not 1 <= number <= 65_536 for number in getattr(found, name) or ()):
             raise InputError(
@@ -236,6 +245,8 @@ def _throughput(given: Overrides, pair: PairProfile, device: str) -> ThroughputS
         requests=given.requests or small["requests"],
         rounds=given.rounds or small["rounds"],
         fixed_length=given.fixed_length,
+        rate_cases=tuple(case.id for case in cases[-1 if device == "cpu" else 0 :]),
+        rate_shares=given.rate_shares,
     )
 
 

@@ -77,6 +77,8 @@ class ThroughputSettings(Record):
     rounds: int = Field(default=2, ge=1, description="Base and candidate in turn")
     fixed_length: bool = Field(default=True, description="Exactly output_tokens; false = to the natural end")
     seed: int = 0
+    rate_cases: tuple[str, ...] = Field(default=(), description="Use cases asked at request rates too")
+    rate_shares: tuple[float, ...] = Field(default=(), description="Rates as shares of the base's highest")
 
 
 class CostSettings(Record):
