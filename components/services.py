@@ -141,9 +141,9 @@ def build_services(settings: Settings) -> Services:
     Raises:
         ProfileError: the pair's profile is missing or wrong. StorageError: the state folder can't be used.
     """
-    pair = load_pair(settings.profiles_dir, settings.pair)
+    pair = _placed(load_pair(settings.profiles_dir, settings.pair), settings)
     others, errors = list_pairs(settings.profiles_dir)
-    catalog = Catalog([pair, *(other for other in others if other.id != pair.id)])
+    catalog = Catalog([pair, *(_placed(other, settings) for other in others if other.id != pair.id)])
     kept = _open_records(settings)
     database, blobs, shared, traces, images = kept.database, kept.blobs, kept.shared, kept.traces, kept.images
     hub_token = os.environ.get("HF_TOKEN")
@@ -189,6 +189,11 @@ def build_services(settings: Settings) -> Services:
         recorded=_recorded(settings, pair, traces, scores, images),
         database=database, lock=kept.lock, shared=shared, profile_errors=tuple(errors),
     )  # fmt: skip
+
+
+def _placed(pair: PairProfile, settings: Settings) -> PairProfile:
+    """The pair with the placement that the settings ask for."""
+    return pair if settings.placement == "profile" else pair.model_copy(update={"placement": settings.placement})
 
 
 @dataclass(frozen=True)

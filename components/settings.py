@@ -41,6 +41,10 @@ class Settings(BaseSettings):
         description="Pictures, token files, jobs; the same for all apps of one database; empty = state folder",
     )
     start_engines: bool = Field(default=True, description="Start the base and the first candidate with the app")
+    placement: Literal["profile", "together", "alternately"] = Field(
+        default="profile",
+        description="Engines: together (all at a time), alternately (one at a time), profile (as the pair's file says)",
+    )
     log_format: Literal["text", "json"] = Field(
         default="text", description="Form of the app's log on standard error: text, or json (one object a line)"
     )

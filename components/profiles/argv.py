@@ -2,7 +2,7 @@
 
 Flags and variables are allow-listed (reliability T2): there is no way to pass others, and every value travels inside
 its own ``--flag=value`` element, so that no value can become a flag. What is left out on purpose is as important: no
-``--trust-request-*``, no TCP port, and none of the ``VLLM_*`` variables that open development routes.
+``--trust-request-*``, no TCP port, and, but for vLLM's sleep mode, none of the variables that open development routes.
 """
 
 from __future__ import annotations
@@ -38,6 +38,9 @@ IN_PROCESS_EXECUTOR = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
 SCORING_FLAGS = ("--enable-scale-out", "--worker-extension-cls=diptych_scoring.extension.ScoringExtension")
 # The V1 runner, whose functions the extension knows; on a GPU vLLM would choose V2.
 _SCORING_ENVIRONMENT = MappingProxyType({"VLLM_USE_V2_MODEL_RUNNER": "0"})
+# /sleep and /wake_up are development routes, as are others that run code: open only to who may reach the socket, which
+# lies in a private folder.
+_SLEEP_ENVIRONMENT = MappingProxyType({"VLLM_SERVER_DEV_MODE": "1"})
 _REPO_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)?")
 _NOTHING_INHERITED: Mapping[str, str] = MappingProxyType({})
 
@@ -105,12 +108,20 @@ def engine_command(
     argv += [*_model_flags(serve), *capacity_flags(serve, device), *_request_flags(pair, serve)]
     env = {name: value for name, value in inherited.items() if name in INHERITED_VARIABLES}
     env |= _environment(api_key, cache_root, hook_path, offline)
+    if sleeps(pair, model, device):
+        argv.append("--enable-sleep-mode")
+        env |= _SLEEP_ENVIRONMENT
     if exchange is not None:
         argv += SCORING_FLAGS
         env |= _SCORING_ENVIRONMENT | {"DIPTYCH_EXCHANGE": str(exchange)}
     if device == "cpu":
         env |= _cpu_environment(serve, cpu_threads)
     return EngineCommand(argv=tuple(argv), env=env)
+
+
+def sleeps(pair: PairProfile, model: ModelProfile, device: Literal["cpu", "cuda"]) -> bool:
+    """Whether an engine is run with vLLM's sleep mode, which there is on GPUs only."""
+    return device == "cuda" and pair.placement == "alternately" and pair.serve_of(model).sleep_level > 0
 
 
 def _model_flags(serve: ServeSettings) -> list[str]:

@@ -33,6 +33,7 @@ EnvironmentName = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]*$",
 Words = Annotated[str, StringConstraints(min_length=1, max_length=2000, strip_whitespace=True)]
 
 Scheme = Literal["BF16", "W8A8", "W4A16", "W8A16", "FP8-Dynamic", "NVFP4A16", "NVFP4", "MXFP4"]
+Placement = Literal["together", "alternately"]
 Prepare = Literal["none", "image-limit", "mistral-vision-names"]
 
 
@@ -135,6 +136,11 @@ class ServeSettings(Profile):
     )
     disable_custom_all_reduce: bool = Field(default=False, description="Use NCCL alone between GPUs")
     max_logprobs: int = Field(default=64, ge=20, le=1024, description="Alternatives per token that may be asked for")
+    sleep_level: Literal[0, 1, 2] = Field(
+        default=1,
+        description="Of engines that take turns on a GPU, while another one answers: 1 = weights wait in main memory, "
+        "2 = they are dropped and read again, 0 = the engine is stopped; unused on CPU, where it is stopped",
+    )
     trust_remote_code: bool = Field(
         default=False, description="Run Python code of the model's repository; needs a 40-hex revision"
     )
@@ -185,6 +191,11 @@ class PairProfile(Profile):
     )
     max_images: int = Field(default=0, ge=0, le=10, description="Pictures in one prompt, count")
     serve: ServeSettings = Field(default=ServeSettings(), description="How vLLM serves the models of this pair")
+    placement: Placement = Field(
+        default="together",
+        description="together = all engines may be up at the same time; alternately = one at a time, each with the "
+        "whole memory, and a question to another one waits for its turn",
+    )
     sampling: Sampling = Field(default=Sampling(), description="Sampling parameters the page starts with")
     models: Annotated[tuple[ModelProfile, ...], Field(min_length=1, max_length=16)] = Field(
         description="One base and its candidates; none yet where they are made in the Quantize tab"
