@@ -41,9 +41,14 @@ class Settings(BaseSettings):
         description="Pictures, token files, jobs; the same for all apps of one database; empty = state folder",
     )
     start_engines: bool = Field(default=True, description="Start the base and the first candidate with the app")
-    placement: Literal["profile", "together", "alternately"] = Field(
+    placement: Literal["profile", "together", "alternately", "planned"] = Field(
         default="profile",
-        description="Engines: together (all at a time), alternately (one at a time), profile (as the pair's file says)",
+        description="Engines: together (all at a time), alternately (one at a time), planned (as the memory plan lays "
+        "the pair over this machine), profile (as the pair's file says)",
+    )
+    serve: str = Field(
+        default="",
+        description="The pair's serve settings to change: field=value or model.field=value, separated by commas",
     )
     log_format: Literal["text", "json"] = Field(
         default="text", description="Form of the app's log on standard error: text, or json (one object a line)"

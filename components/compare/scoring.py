@@ -144,10 +144,9 @@ class ScoringService:
         for entry in (case.base, case.candidate):
             status = self._hub.status(entry.engine_id)
             reason = why_not_by_ids(entry, status, case.trace, case.parents, case.stored)
-            if not reason and entry.pair.serve_of(entry.model).tensor_parallel_size > 1:
-                reason = (
-                    f"{entry.engine_id} is spread over several GPUs (tensor_parallel_size), none of which has it all."
-                )
+            serve = entry.pair.serve_of(entry.model)
+            if not reason and serve.gpu_count > serve.data_parallel_size:
+                reason = f"{entry.engine_id} is spread over several GPUs, none of which has it all."
             if reason:
                 return reason
         return ""

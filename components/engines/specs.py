@@ -16,12 +16,12 @@ from components.engines.status import EngineSpec, LocalServer, Report
 from components.engines.transport import EngineClient
 from components.engines.vocabulary import Vocabulary, load_vocabulary
 from components.profiles.argv import EngineCommand, engine_command, sleeps
-from components.profiles.schema import RemoteSource
+from components.profiles.schema import RemoteSource, ServeSettings
 
 _HOOK = Path(__file__).parent / "inside_vllm"
 _GIB = 1024**3
 # Resident memory of a vLLM CPU engine beside weights and KV cache: Python, torch, four processes.
-# About 1 GB was seen for the embedded pair; weights are small beside it.
+# About 1 GB was seen for the embedded pair.
 _CPU_OVERHEAD_BYTES = int(1.2 * _GIB)
 
 
@@ -35,6 +35,11 @@ class SpecSettings:
     cpu_threads: int
     gpu_count: int = 0
     inherited: dict[str, str] = field(default_factory=dict)
+
+
+def cpu_memory_bytes(serve: ServeSettings) -> int:
+    """Of main memory that an engine on the CPU is booked with; weights are small beside it."""
+    return serve.cpu_kv_cache_gib * _GIB + _CPU_OVERHEAD_BYTES
 
 
 def exchange_folder(state_dir: Path) -> Path:
@@ -105,7 +110,7 @@ class _LocalEngine:
             command=self._command,
             socket=self._socket,
             log=self._log,
-            memory_bytes=0 if on_gpu else serve.cpu_kv_cache_gib * _GIB + _CPU_OVERHEAD_BYTES,
+            memory_bytes=0 if on_gpu else cpu_memory_bytes(serve),
             device_share=placement.share if placement else 0.0,
             devices=tuple(f"cuda:{index}" for index in placement.gpus) if placement else (),
             expected_start_s=90.0 if on_gpu else 30.0,

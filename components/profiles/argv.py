@@ -105,7 +105,7 @@ def engine_command(
     if not offline and isinstance(model.source, HubSource) and model.source.revision:
         argv += [f"--revision={model.source.revision}", f"--tokenizer-revision={model.source.revision}"]
     argv += [f"--served-model-name={pair.engine_id(model)}", f"--uds={socket}"]
-    argv += [*_model_flags(serve), *capacity_flags(serve, device), *_request_flags(pair, serve)]
+    argv += [*model_flags(serve), *capacity_flags(serve, device), *_request_flags(pair, serve)]
     env = {name: value for name, value in inherited.items() if name in INHERITED_VARIABLES}
     env |= _environment(api_key, cache_root, hook_path, offline)
     if sleeps(pair, model, device):
@@ -124,7 +124,7 @@ def sleeps(pair: PairProfile, model: ModelProfile, device: Literal["cpu", "cuda"
     return device == "cuda" and pair.placement == "alternately" and pair.serve_of(model).sleep_level > 0
 
 
-def _model_flags(serve: ServeSettings) -> list[str]:
+def model_flags(serve: ServeSettings) -> list[str]:
     """How the files are read."""
     flags = [
         f"--tokenizer-mode={serve.tokenizer_mode}",
@@ -154,6 +154,10 @@ def capacity_flags(serve: ServeSettings, device: Literal["cpu", "cuda"]) -> list
     if device == "cuda":
         flags.append(f"--gpu-memory-utilization={serve.gpu_memory_utilization}")
         flags.append(f"--tensor-parallel-size={serve.tensor_parallel_size}")
+        if serve.pipeline_parallel_size > 1:
+            flags.append(f"--pipeline-parallel-size={serve.pipeline_parallel_size}")
+        if serve.data_parallel_size > 1:
+            flags.append(f"--data-parallel-size={serve.data_parallel_size}")
         flags += ["--disable-custom-all-reduce"] if serve.disable_custom_all_reduce else []
     else:
         flags.append(f"--distributed-executor-backend={IN_PROCESS_EXECUTOR}")

@@ -118,7 +118,15 @@ class ServeSettings(Profile):
     gpu_memory_utilization: float = Field(
         default=0.9, gt=0.0, le=0.98, description="Share of a GPU's memory, 0 to 1; unused on CPU"
     )
-    tensor_parallel_size: int = Field(default=1, ge=1, le=64, description="GPUs for one copy of the model, count")
+    tensor_parallel_size: int = Field(
+        default=1, ge=1, le=64, description="GPUs that share every layer of a copy, count"
+    )
+    pipeline_parallel_size: int = Field(
+        default=1, ge=1, le=64, description="Parts with whole layers that a copy is cut into, count"
+    )
+    data_parallel_size: int = Field(
+        default=1, ge=1, le=64, description="Copies of the model, between which requests are divided, count"
+    )
     quantization: Literal["compressed-tensors", "fp8_per_channel"] | None = Field(
         default=None,
         description="null = as the checkpoint says; fp8_per_channel = FP8-Dynamic made while loading",
@@ -146,6 +154,11 @@ class ServeSettings(Profile):
     )
     cpu_kv_cache_gib: int = Field(default=1, ge=1, le=1024, description="KV cache on CPU, GiB; unused on GPU")
 
+    @property
+    def gpu_count(self) -> int:
+        """GPUs that all copies of the model take."""
+        return self.tensor_parallel_size * self.pipeline_parallel_size * self.data_parallel_size
+
 
 class ModelProfile(Profile):
     """One model of a pair."""
@@ -157,6 +170,9 @@ class ModelProfile(Profile):
     source: Source = Field(description="Where the files come from; its kind decides the other fields")
     serve: ServeSettings = Field(
         default=ServeSettings(), description="Settings that differ from the pair's; what is not named is the pair's"
+    )
+    gpus: tuple[Annotated[int, Field(ge=0, le=1023)], ...] = Field(
+        default=(), description="GPUs it is served on, by their index; none = chosen from the sizes above"
     )
     unquantized: tuple[Words, ...] = Field(default=(), description="What stayed in 16 bits, in words")
     description: Words = Field(description="What this model is, in plain words")
@@ -267,6 +283,15 @@ class PairProfile(Profile):
         for index, example in enumerate(self.examples):
             if example.image and not self.vision:
                 raise rule(("examples", index, "image"), "a text pair has no pictures in its examples")
+        return self
+
+    @model_validator(mode="after")
+    def _gpus_fit(self) -> Self:
+        for index, model in enumerate(self.models):
+            wanted = self.serve_of(model).gpu_count
+            if model.gpus and (len(model.gpus) != wanted or len(set(model.gpus)) != wanted):
+                message = f"this model's parallel sizes ask for {wanted} different GPUs; {len(model.gpus)} are named"
+                raise rule(("models", index, "gpus"), message)
         return self
 
     @model_validator(mode="after")
