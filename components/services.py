@@ -201,7 +201,7 @@ def _placed(pair: PairProfile, settings: Settings, reader: ModelMemoryReader) ->
 
 def _at_a_time(pair: PairProfile, settings: Settings) -> PairProfile:
     """Another pair, whose engines share the same device: planned is the opened one alone."""
-    if settings.placement in ("profile", "planned"):
+    if settings.placement not in ("together", "alternately"):
         return pair
     return pair.model_copy(update={"placement": settings.placement})
 

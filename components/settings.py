@@ -41,10 +41,10 @@ class Settings(BaseSettings):
         description="Pictures, token files, jobs; the same for all apps of one database; empty = state folder",
     )
     start_engines: bool = Field(default=True, description="Start the base and the first candidate with the app")
-    placement: Literal["profile", "together", "alternately", "planned"] = Field(
+    placement: Literal["profile", "together", "alternately", "planned", "shared", "apart"] = Field(
         default="profile",
-        description="Engines: together (all at a time), alternately (one at a time), planned (as the memory plan lays "
-        "the pair over this machine), profile (as the pair's file says)",
+        description="Engines: together (all at a time), alternately (one at a time), planned (as the memory plan finds "
+        "for this machine), shared or apart (planned on the same or own GPUs), profile (as the pair's file says)",
     )
     serve: str = Field(
         default="",

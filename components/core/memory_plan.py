@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from components.core.model_shape import (
     BYTES_16_BIT,
@@ -34,6 +34,7 @@ _CONTEXT_STEP = 16  # vLLM's block
 ALTERNATING_SHARE = 0.9
 
 Arrangement = Literal["auto", "shared", "apart", "alternately"]
+ARRANGEMENTS: tuple[Arrangement, ...] = get_args(Arrangement)
 Verdict = Literal["together", "alternately", "base_only", "candidate_only", "fits", "no"]
 
 

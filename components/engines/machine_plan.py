@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from components.core.errors import InputError
-from components.core.memory_plan import ModelMemory
+from components.core.memory_plan import Arrangement, ModelMemory, Spread
 from components.engines.catalog import CatalogEntry
 from components.engines.memory import in_gib
 from components.engines.model_memory import ModelMemoryReader
@@ -15,7 +15,7 @@ from components.engines.specs import cpu_memory_bytes
 from components.profiles.placed import Overrides, fit_of, planned, with_overrides
 from components.profiles.schema import PairProfile
 
-Choice = Literal["profile", "together", "alternately", "planned"]
+Choice = Literal["profile", "together", "alternately", "planned", "shared", "apart"]
 
 
 @dataclass(frozen=True)
@@ -40,15 +40,18 @@ def place_pair(
         InputError: it can't be; names the setting and what is accepted. PreparationError: a model's files are damaged.
     """
     pair = with_overrides(pair, overrides)
-    if choice == "planned" and all(model.source.kind != "remote" for model in pair.models):
-        placed = _on_gpus(pair, overrides, reader, machine) if machine.gpu_memory_bytes else _on_cpu(pair, machine)
-        return _checked(with_overrides(placed, overrides), machine)
+    if choice in ("planned", "shared", "apart") and all(model.source.kind != "remote" for model in pair.models):
+        if not machine.gpu_memory_bytes:
+            return _on_cpu(pair, machine)
+        arrangement: Arrangement = "auto" if choice == "planned" else choice  # type: ignore[assignment]
+        spread = replace(overrides.spread, arrangement=arrangement)
+        return _checked(with_overrides(_on_gpus(pair, spread, reader, machine), overrides), machine)
     if choice in ("together", "alternately"):
         pair = pair.model_copy(update={"placement": choice})
     return pair
 
 
-def _on_gpus(pair: PairProfile, overrides: Overrides, reader: ModelMemoryReader, machine: Machine) -> PairProfile:
+def _on_gpus(pair: PairProfile, spread: Spread, reader: ModelMemoryReader, machine: Machine) -> PairProfile:
     models = (pair.base, *pair.candidates[:1])
     memories: list[ModelMemory] = []
     for model in models:
@@ -60,7 +63,7 @@ def _on_gpus(pair: PairProfile, overrides: Overrides, reader: ModelMemoryReader,
                 field="placement",
             )
         memories.append(memory)
-    return planned(pair, fit_of(pair, memories, machine.gpu_memory_bytes, overrides.spread))
+    return planned(pair, fit_of(pair, memories, machine.gpu_memory_bytes, spread))
 
 
 def _on_cpu(pair: PairProfile, machine: Machine) -> PairProfile:

@@ -91,13 +91,7 @@ def engine_command(
     """
     if isinstance(model.source, RemoteSource):
         raise InputError(f"{pair.engine_id(model)} runs on a remote server; there is nothing to start here.")
-    offline = Path(model_path).is_absolute()
-    if not offline and not _REPO_ID.fullmatch(model_path):
-        hint = "Accepted: an absolute path, or owner/name of a repository."
-        raise InputError(f"{model_path!r} is no model.", hint, field="model_path")
-    if len(str(socket).encode()) > MAX_SOCKET_PATH_BYTES:
-        hint = "Choose a state directory with a shorter path."
-        raise InputError(f"The path of the socket is longer than {MAX_SOCKET_PATH_BYTES} bytes: {socket}", hint)
+    offline = _check_paths(model_path, socket)
     serve = pair.serve_of(model)
     if gpu_memory_utilization is not None:
         serve = serve.model_copy(update={"gpu_memory_utilization": gpu_memory_utilization})
@@ -117,6 +111,18 @@ def engine_command(
     if device == "cpu":
         env |= _cpu_environment(serve, cpu_threads)
     return EngineCommand(argv=tuple(argv), env=env)
+
+
+def _check_paths(model_path: str, socket: Path) -> bool:
+    """Whether the model is a folder, which vLLM needs no hub for."""
+    offline = Path(model_path).is_absolute()
+    if not offline and not _REPO_ID.fullmatch(model_path):
+        hint = "Accepted: an absolute path, or owner/name of a repository."
+        raise InputError(f"{model_path!r} is no model.", hint, field="model_path")
+    if len(str(socket).encode()) > MAX_SOCKET_PATH_BYTES:
+        hint = "Choose a state directory with a shorter path."
+        raise InputError(f"The path of the socket is longer than {MAX_SOCKET_PATH_BYTES} bytes: {socket}", hint)
+    return offline
 
 
 def sleeps(pair: PairProfile, model: ModelProfile, device: Literal["cpu", "cuda"]) -> bool:
