@@ -83,7 +83,7 @@
         el("tbody", {}, sizes.map((size) => el("tr", {}, el("th", { scope: "row", title: find(size, counts[0]).hardware }, `${size} GB`), counts.map((count) => cell(find(size, count)))))))),
       detail, plan.models.map((model, index) => weights(model, plan, index)),
       plan.picture_tokens.length ? el("p", { class: "dt-soft" }, `Tokens of a picture: ${plan.picture_tokens.map((p) => `${p.width} × ${p.height}: ${p.tokens.toLocaleString("en")}`).join(" · ")}`) : null));
-    const first = buttons.find(([fit]) => fit.verdict === "together" || fit.verdict === "fits") || buttons[0];
+    const first = buttons.find(([fit]) => fit.verdict === "together" || fit.verdict === "fits") || buttons.find(([fit]) => fit.verdict === "alternately") || buttons[0];
     if (first) choose(...first);
   }
 
@@ -110,12 +110,12 @@
         `${gib(seat.weights_bytes)} weights, ${gib(seat.kv_bytes)} KV cache for ${seat.context.toLocaleString("en")} tokens each, ${gib(seat.reserve_bytes)} beside.`),
       bar([[fit.seats.length > 1 && index === 0 || /\/base$/.test(seat.model) ? "base" : "cand", seat.weights_bytes], ["kv", seat.kv_bytes], ["reserve", seat.reserve_bytes]], whole),
       el("pre", { class: "dt-log dt-flags" }, [`CUDA_VISIBLE_DEVICES=${seat.gpus.join(",")}`, ...seat.flags].join("\n")),
-      seat.command ? line("The same by hand, with vLLM alone:", seat.command) : null)),
+      seat.command ? el("p", {}, copy("Copy as a command of vLLM alone", seat.command)) : null)),
       fit.gpus > 1 || fit.verdict === "alternately" ? el("p", { class: "dt-soft" }, "Several GPUs, and vLLM's sleep mode where models take turns, were not yet tried on a GPU here.") : null];
   }
 
   function line(words, command) {
-    return el("div", {}, el("p", { class: "dt-soft" }, words, " ", el("button", { class: "dt-link", type: "button", onclick: () => d.copyText(command) }, "Copy")),
-      el("pre", { class: "dt-log dt-flags" }, command));
+    return el("div", {}, el("p", { class: "dt-soft" }, words, " ", copy("Copy", command)), el("pre", { class: "dt-log dt-command" }, command));
   }
+  function copy(words, command) { return el("button", { class: "dt-link", type: "button", onclick: () => d.copyText(command) }, words); }
 })();

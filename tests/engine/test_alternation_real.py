@@ -85,6 +85,15 @@ async def test_a_turn_is_answered_and_scored_by_both_in_the_memory_of_one() -> N
     assert 0 < watch.most_bytes <= limit_bytes
 
 
+async def _stop_while_it_waits(services: Services, column: ColumnRequest) -> None:
+    """Another visitor asks the sleeping engine and gives up at once."""
+    live = await services.turns.begin(Ask(key="cd" * 16, prompt="Hello?", system="", columns=(column,)))
+    async for snapshot in services.turns.stream(live, live.trace.answers[0].slot, lambda: 0.05):
+        if snapshot.waiting:
+            services.turns.stop(live.trace.id)
+    assert live.trace.latest_answers[0].answer.outcome is Outcome.STOPPED
+
+
 async def _ask(services: Services) -> set[str]:
     """One turn with a picture over both; the words its columns waited with."""
     picture = services.images.ingest(ROOT / "assets" / "samples" / "where-is-the-star.png", "star.png")
@@ -102,7 +111,7 @@ async def _ask(services: Services) -> set[str]:
         async for snapshot in services.turns.stream(live, live.trace.answers[place].slot, lambda: 0.05):
             waited.add(snapshot.waiting)
 
-    await asyncio.gather(drain(1), drain(0))
+    await asyncio.gather(drain(1), drain(0), _stop_while_it_waits(services, columns[0]))
     for stored in live.trace.latest_answers:
         assert stored.answer.outcome is Outcome.FINISHED, stored.answer.error
         assert stored.answer.text
