@@ -30,7 +30,8 @@ from components.core.scores import Score
 from components.engines.catalog import Catalog
 from components.engines.exact_scoring import ExactScorer
 from components.engines.job_lease import JobLease
-from components.engines.memory import count_gpus, gpu_memory_bytes
+from components.engines.machine_plan import Machine, place_pair
+from components.engines.memory import count_gpus, free_memory_bytes, gpu_memory_bytes
 from components.engines.model_memory import ModelMemoryReader
 from components.engines.prepare import ModelPreparer
 from components.engines.specs import SpecSettings, engine_spec, engine_specs, exchange_folder
@@ -42,6 +43,7 @@ from components.models.memory_plan import MemoryPlanner
 from components.observability import Metrics
 from components.profiles.argv import INHERITED_VARIABLES
 from components.profiles.loader import list_pairs, load_pair
+from components.profiles.placed import read_overrides
 from components.profiles.schema import PairProfile
 from components.publish.service import PublishService, PublishSettings
 from components.quantize.app_rows import StoredRows
@@ -141,15 +143,16 @@ def build_services(settings: Settings) -> Services:
     Raises:
         ProfileError: the pair's profile is missing or wrong. StorageError: the state folder can't be used.
     """
-    pair = load_pair(settings.profiles_dir, settings.pair)
-    others, errors = list_pairs(settings.profiles_dir)
-    catalog = Catalog([pair, *(other for other in others if other.id != pair.id)])
-    kept = _open_records(settings)
-    database, blobs, shared, traces, images = kept.database, kept.blobs, kept.shared, kept.traces, kept.images
     hub_token = os.environ.get("HF_TOKEN")
     preparer = ModelPreparer(
         settings.state_dir / "models", REPOSITORY, hub_token=hub_token, child_env=_child_environment()
     )
+    reader = _memory_reader(settings, preparer, hub_token)
+    pair = _placed(load_pair(settings.profiles_dir, settings.pair), settings, reader)
+    others, errors = list_pairs(settings.profiles_dir)
+    catalog = Catalog([pair, *(_at_a_time(other, settings) for other in others if other.id != pair.id)])
+    kept = _open_records(settings)
+    database, blobs, shared, traces, images = kept.database, kept.blobs, kept.shared, kept.traces, kept.images
     engine_settings = _spec_settings(settings)
     hub = EngineHub(engine_specs(catalog, preparer, engine_settings), closed=NO_ENGINES if settings.recorded else "")
     shelf = CandidateShelf(
@@ -164,7 +167,6 @@ def build_services(settings: Settings) -> Services:
     quantize_settings = QuantizeSettings(settings.state_dir, REPOSITORY, pair.id, hub_token)
     quantize = QuantizeService(catalog, preparer, jobs.queue, quantize_settings, rows=rows, ask_room=lease.look)
     benchmarks = BenchmarkService(catalog, jobs.queue, records, _benchmark_settings(settings, pair.id))
-    reader = _memory_reader(settings, preparer, hub_token)
     cards = _card_service(settings, catalog, preparer, jobs, records, reader)
     publishing = _publish_service(settings, jobs, cards)
     metrics = Metrics(hub, jobs.queue, tuple(_DRIVERS))
@@ -191,6 +193,19 @@ def build_services(settings: Settings) -> Services:
         recorded=_recorded(settings, pair, traces, scores, images),
         database=database, lock=kept.lock, shared=shared, profile_errors=tuple(errors),
     )  # fmt: skip
+
+
+def _placed(pair: PairProfile, settings: Settings, reader: ModelMemoryReader) -> PairProfile:
+    """The pair as the settings ask for it on this machine."""
+    machine = Machine(gpu_memory_bytes(), free_memory_bytes())
+    return place_pair(pair, settings.placement, read_overrides(settings.serve), reader, machine)
+
+
+def _at_a_time(pair: PairProfile, settings: Settings) -> PairProfile:
+    """Another pair, whose engines share the same device: planned is the opened one alone."""
+    if settings.placement not in ("together", "alternately"):
+        return pair
+    return pair.model_copy(update={"placement": settings.placement})
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,15 @@ class Settings(BaseSettings):
         description="Pictures, token files, jobs; the same for all apps of one database; empty = state folder",
     )
     start_engines: bool = Field(default=True, description="Start the base and the first candidate with the app")
+    placement: Literal["profile", "together", "alternately", "planned", "shared", "apart"] = Field(
+        default="profile",
+        description="Engines: together (all at a time), alternately (one at a time), planned (as the memory plan finds "
+        "for this machine), shared or apart (planned on the same or own GPUs), profile (as the pair's file says)",
+    )
+    serve: str = Field(
+        default="",
+        description="The pair's serve settings to change: field=value or model.field=value, separated by commas",
+    )
     log_format: Literal["text", "json"] = Field(
         default="text", description="Form of the app's log on standard error: text, or json (one object a line)"
     )

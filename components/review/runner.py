@@ -30,6 +30,7 @@ from components.storage.reviews import Pending, ReviewRepository
 
 _LOG = logging.getLogger(__name__)
 _AT_ONCE = 4
+_AT_ONCE_BY_TURNS = 32  # engines that take turns change places a few times for so many
 _TRIES = 2
 _LOST_IN_A_ROW = 6  # so many questions that no engine could answer: it waits for a person
 _IDLE_S = 5.0  # another app may have stored a batch, and nothing wakes this one
@@ -103,11 +104,12 @@ class BatchRunner:
     async def _work(self, run: _Run) -> None:
         batch = run.batch
         await self._start_engines(batch)
+        at_once = _AT_ONCE_BY_TURNS if self._hub.takes_turns(batch.base_engine) else _AT_ONCE
         while True:
             now = await asyncio.to_thread(self._reviews.batch, batch.id)
             if now.state is not BatchState.RUNNING:
                 return
-            questions = await asyncio.to_thread(self._reviews.pending, batch.id, _AT_ONCE)
+            questions = await asyncio.to_thread(self._reviews.pending, batch.id, at_once)
             if not questions:
                 await asyncio.to_thread(self._reviews.set_state, batch.id, BatchState.SUCCEEDED)
                 self.version += 1
