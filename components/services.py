@@ -36,6 +36,7 @@ from components.engines.prepare import ModelPreparer
 from components.engines.specs import SpecSettings, engine_spec, engine_specs, exchange_folder
 from components.engines.supervisor import EngineHub
 from components.jobs.queue import JobQueue
+from components.jobs.ray_place import RayPlace, RaySettings
 from components.jobs.runner import JobRunner, RunnerSettings
 from components.jobs.service import JobService
 from components.models.memory_plan import MemoryPlanner
@@ -67,6 +68,9 @@ NO_ENGINES = "This page replays recorded turns; no engine runs here."
 _DRIVERS = {
     "quantize": "components.quantize.job", "benchmark": "components.benchmark.job", "publish": "components.publish.job",
 }  # fmt: skip
+_ON_CLUSTER = frozenset({"quantize", "benchmark"})  # what publishes needs this machine's token and the app's own files
+_CHILD_VARIABLES = frozenset({"PATH", "HOME", "LANG", "SSL_CERT_FILE", "http_proxy", "https_proxy", "no_proxy"})
+_DRIVER_VARIABLES = INHERITED_VARIABLES | {"HF_TOKEN", "HF_TOKEN_PATH", "HF_ENDPOINT", "HF_HUB_OFFLINE"}
 _KEPT_CANDIDATES = 500  # jobs looked through for candidates at the start
 
 
@@ -289,7 +293,21 @@ def _job_service(
     runner_settings = RunnerSettings(
         jobs_dir=settings.files_dir / "jobs", modules=_DRIVERS, cwd=REPOSITORY, env=_driver_environment(settings)
     )
-    return JobService(queue, JobRunner(repository, queue, runner_settings, lease, on_end=ended, leads=leads))
+    runner = JobRunner(
+        repository, queue, runner_settings, lease, on_end=ended, leads=leads, elsewhere=[_cluster(settings)]
+    )
+    return JobService(queue, runner)
+
+
+def _cluster(settings: Settings) -> RayPlace:
+    """Also without an address: a job that an earlier app handed over is still watched."""
+    return RayPlace(
+        RaySettings(
+            address=settings.ray_address, token=settings.ray_token, python=Path(sys.executable), cwd=REPOSITORY,
+            kinds=_ON_CLUSTER, cpus=settings.ray_cpus, gpus=settings.ray_gpus, concurrency=settings.ray_jobs,
+            inherited=_CHILD_VARIABLES | _DRIVER_VARIABLES, inherited_prefixes=("PIP_",),
+        )
+    )  # fmt: skip
 
 
 def _publish_service(settings: Settings, jobs: JobService, cards: CardService) -> PublishService:
@@ -331,12 +349,10 @@ def _spec_settings(settings: Settings) -> SpecSettings:
 
 def _child_environment() -> dict[str, str]:
     """What pip and converters of our own may know: where things are and how to get out, no secret."""
-    names = ("PATH", "HOME", "LANG", "SSL_CERT_FILE", "http_proxy", "https_proxy", "no_proxy")
-    return {name: value for name, value in os.environ.items() if name in names or name.startswith("PIP_")}
+    return {name: value for name, value in os.environ.items() if name in _CHILD_VARIABLES or name.startswith("PIP_")}
 
 
 def _driver_environment(settings: Settings) -> dict[str, str]:
     """What jobs may know: the same, what engines are given, and the hub's token, for gated models."""
-    passed = INHERITED_VARIABLES | {"HF_TOKEN", "HF_TOKEN_PATH", "HF_ENDPOINT", "HF_HUB_OFFLINE"}
-    engines = {name: value for name, value in os.environ.items() if name in passed}
+    engines = {name: value for name, value in os.environ.items() if name in _DRIVER_VARIABLES}
     return {**_child_environment(), **engines, "DIPTYCH_STATE_DIR": str(settings.state_dir)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +11,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+_RAY_ADDRESS = re.compile(r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/?")
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -40,6 +42,13 @@ class Settings(BaseSettings):
         default="",
         description="Pictures, token files, jobs; the same for all apps of one database; empty = state folder",
     )
+    ray_address: str = Field(
+        default="", description="http://host:8265 of a Ray cluster, where jobs then run; empty = on this machine"
+    )
+    ray_token: str = Field(default="", description="Token of a Ray cluster with token authentication; empty = none")
+    ray_cpus: float = Field(default=1.0, ge=0, description="CPUs that each job asks the Ray cluster for")
+    ray_gpus: float = Field(default=0.0, ge=0, description="GPUs that each job asks the Ray cluster for")
+    ray_jobs: int = Field(default=4, ge=1, le=64, description="How many jobs are handed to the Ray cluster at once")
     start_engines: bool = Field(default=True, description="Start the base and the first candidate with the app")
     log_format: Literal["text", "json"] = Field(
         default="text", description="Form of the app's log on standard error: text, or json (one object a line)"
@@ -63,6 +72,14 @@ class Settings(BaseSettings):
         if value and not value.startswith(("postgresql://", "postgresql+psycopg://")):
             raise ValueError("accepted: postgresql://user:password@host/name; empty = SQLite in the state folder")
         return value
+
+    @field_validator("ray_address")
+    @classmethod
+    def _job_server(cls, value: str) -> str:
+        # It is stored with each job and shown: no credential may be in it.
+        if value and not _RAY_ADDRESS.fullmatch(value):
+            raise ValueError("accepted: http://host:8265, the address of Ray's dashboard, without a path or a password")
+        return value.rstrip("/")
 
     @field_validator("users")
     @classmethod

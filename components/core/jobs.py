@@ -25,6 +25,16 @@ class ProcessMark(Record):
     boot_id: str
 
 
+class ClusterMark(Record):
+    """Which job of which cluster an attempt is."""
+
+    address: str = Field(description="Of the cluster's job server, without any credential")
+    submission_id: str = Field(description="Under which the cluster knows it")
+
+
+Mark = ProcessMark | ClusterMark
+
+
 class Job(Record):
     """One attempt at one piece of work. A retry is a new job that names the one it repeats."""
 
@@ -38,7 +48,7 @@ class Job(Record):
     position: int = Field(default=0, description="Order in the queue; smaller is sooner")
     attempt: int = Field(default=1, ge=1)
     retry_of: RecordId | None = Field(default=None, description="The attempt before this one")
-    process: ProcessMark | None = Field(default=None, description="None until it was spawned")
+    process: Mark | None = Field(default=None, description="Where it runs; None until it was started")
     failure_reason: str | None = None
     result: dict[str, JsonValue] | None = None
     created_at: UtcDatetime

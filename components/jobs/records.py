@@ -104,6 +104,13 @@ class JobFolder:
         except (OSError, ValidationError):
             return None
 
+    def read_exit_code(self) -> int | None:
+        """Of the driver, as its launcher saw it, negative for a signal; None when nobody noted it."""
+        try:
+            return int(self.exit_code.read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            return None
+
     # -- the driver's side ------------------------------------------------------------------------------------------
 
     def read_spec(self) -> dict[str, JsonValue]:
