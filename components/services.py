@@ -24,7 +24,7 @@ from components.compare.scoring import ScoringService
 from components.compare.turns import TurnService
 from components.core.clock import utc_now
 from components.core.errors import AppError
-from components.core.jobs import Job
+from components.core.jobs import Job, JobNeeds
 from components.core.reliance import Reliance
 from components.core.scores import Score
 from components.engines.catalog import Catalog
@@ -35,6 +35,7 @@ from components.engines.model_memory import ModelMemoryReader
 from components.engines.prepare import ModelPreparer
 from components.engines.specs import SpecSettings, engine_spec, engine_specs, exchange_folder
 from components.engines.supervisor import EngineHub
+from components.jobs.lease import Wait
 from components.jobs.queue import JobQueue
 from components.jobs.ray_place import RayPlace, RaySettings
 from components.jobs.runner import JobRunner, RunnerSettings
@@ -165,8 +166,11 @@ def build_services(settings: Settings) -> Services:
     lease = JobLease(hub, settings.state_dir, gpu_memory_bytes())
     jobs = _job_service(settings, database, lease, (shelf.add, intake.take_in), shared.leads)
     rows = StoredRows(traces, images, ReviewRepository(database), records, settings.assets_dir / "benchmark")
-    quantize_settings = QuantizeSettings(settings.state_dir, REPOSITORY, pair.id, hub_token)
-    quantize = QuantizeService(catalog, preparer, jobs.queue, quantize_settings, rows=rows, ask_room=lease.look)
+    quantize_settings = QuantizeSettings(
+        settings.state_dir, REPOSITORY, pair.id, hub_token, settings.files_dir, settings.cluster
+    )
+    look = _here(settings, lease)
+    quantize = QuantizeService(catalog, preparer, jobs.queue, quantize_settings, rows=rows, ask_room=look)
     benchmarks = BenchmarkService(catalog, jobs.queue, records, _benchmark_settings(settings, pair.id))
     reader = _memory_reader(settings, preparer, hub_token)
     cards = _card_service(settings, catalog, preparer, jobs, records, reader)
@@ -270,8 +274,9 @@ def _open_database(settings: Settings, shared: SharedFolder) -> Database:
 
 
 def _benchmark_settings(settings: Settings, pair_id: str) -> BenchmarkSettings:
-    gpus = gpu_memory_bytes()
-    device: Literal["cpu", "cuda"] = "cuda" if count_gpus() else "cpu"
+    # How much memory a cluster's GPUs have is not known here; it grants whole ones.
+    gpus, count = (gpu_memory_bytes(), count_gpus()) if settings.cluster is None else ((), settings.cluster.gpus)
+    device: Literal["cpu", "cuda"] = "cuda" if count else "cpu"
     jobs_dir = settings.files_dir / "jobs"
     return BenchmarkSettings(settings.state_dir, REPOSITORY, pair_id, device, max(gpus, default=0), jobs_dir)
 
@@ -297,6 +302,11 @@ def _job_service(
         repository, queue, runner_settings, lease, on_end=ended, leads=leads, elsewhere=[_cluster(settings)]
     )
     return JobService(queue, runner)
+
+
+def _here(settings: Settings, lease: JobLease) -> Callable[[JobNeeds], Wait | None]:
+    """Why a job would wait on this machine; on a cluster the cluster knows."""
+    return lease.look if settings.cluster is None else lambda _: None
 
 
 def _cluster(settings: Settings) -> RayPlace:

@@ -10,6 +10,8 @@ from typing import Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from components.core.jobs import ClusterShare
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 _RAY_ADDRESS = re.compile(r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/?")
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -115,6 +117,11 @@ class Settings(BaseSettings):
     def starts_engines(self) -> bool:
         """Whether engines start with the app."""
         return self.start_engines and not self.recorded
+
+    @property
+    def cluster(self) -> ClusterShare | None:
+        """What each job asks the cluster for; None = jobs run on this machine."""
+        return ClusterShare(cpus=self.ray_cpus, gpus=self.ray_gpus) if self.ray_address else None
 
     @property
     def accounts(self) -> dict[str, str]:

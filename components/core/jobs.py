@@ -17,6 +17,13 @@ class JobNeeds(Record):
     disk_bytes: int = Field(default=0, ge=0, description="In the state folder, for the result and what it is made of")
 
 
+class ClusterShare(Record):
+    """What each job asks a cluster for, beside its memory."""
+
+    cpus: float = Field(ge=0)
+    gpus: float = Field(ge=0)
+
+
 class ProcessMark(Record):
     """Which process leads a job's group: a pid alone may be given to another process after its end."""
 

@@ -31,18 +31,12 @@ _KILLED = 137  # a shell's code for "killed by signal 9"
 def main(folder: Path) -> int:
     """Run the job of a folder to its end; its exit code, as a shell would give it."""
     try:
+        start = json.loads((folder / START).read_bytes())
+        os.chdir(start["cwd"])
         (folder / START).rename(folder / CLAIMED)
-        start = json.loads((folder / CLAIMED).read_bytes())
-    except FileNotFoundError:
-        _say(_why_not(folder))
-        return NOT_STARTED
     except (OSError, ValueError) as exc:
-        _say(f"The job's folder {folder} can't be used on this node: {exc}.")
+        _say(_why_not(folder, exc))
         return NOT_STARTED
-    if not Path(start["cwd"]).is_dir():
-        _say(f"This node has no folder {start['cwd']}: every node needs Diptych at the same path.")
-        return NOT_STARTED
-    os.chdir(start["cwd"])
     os.umask(0o077)
     environment = _environment(start)
     _run(_command(start, start["argv"]), environment)
@@ -52,9 +46,11 @@ def main(folder: Path) -> int:
     return _exit_code(code_file)
 
 
-def _why_not(folder: Path) -> str:
+def _why_not(folder: Path, problem: Exception) -> str:
     if (folder / CLAIMED).exists():
         return "The job was started before; it is not started twice."
+    if (folder / START).exists():
+        return f"This node can't run Diptych: {problem}. Every node needs it at the same path."
     if folder.is_dir():
         return "The job was taken back before it began."
     return f"This node has no folder {folder}: every node needs the shared folder at the same path."

@@ -68,6 +68,11 @@ class JobFolder:
         self.record = path / "record"  # how the work was done: small files for a person, kept however it ended
         self._reserve = path / "reserve"
 
+    @property
+    def common(self) -> Path:
+        """Beside the folder of all jobs, the same on every node: what one attempt keeps for the next lies in it."""
+        return self.path.parent.parent
+
     # -- the app's side ---------------------------------------------------------------------------------------------
 
     def create(self, spec: dict[str, JsonValue]) -> None:
