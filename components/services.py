@@ -49,8 +49,10 @@ from components.publish.service import PublishService, PublishSettings
 from components.quantize.app_rows import StoredRows
 from components.quantize.candidates import CandidateShelf
 from components.quantize.service import QuantizeService, QuantizeSettings
+from components.review.elsewhere import Elsewhere, ElsewhereSettings
 from components.review.runner import BatchRunner
 from components.review.service import ReviewFolders, ReviewService
+from components.review.shard import KIND as SHARD
 from components.settings import REPOSITORY, Settings
 from components.storage.answer_records import AnswerRecords, reliance_records, score_records
 from components.storage.benchmarks import BenchmarkRepository
@@ -68,8 +70,9 @@ from components.storage.traces import TraceRepository
 NO_ENGINES = "This page replays recorded turns; no engine runs here."
 _DRIVERS = {
     "quantize": "components.quantize.job", "benchmark": "components.benchmark.job", "publish": "components.publish.job",
+    SHARD: "components.review.job",
 }  # fmt: skip
-_ON_CLUSTER = frozenset({"quantize", "benchmark"})  # what publishes needs this machine's token and the app's own files
+_ON_CLUSTER = frozenset({"quantize", "benchmark", SHARD})  # what publishes needs this machine's token
 _CHILD_VARIABLES = frozenset({"PATH", "HOME", "LANG", "SSL_CERT_FILE", "http_proxy", "https_proxy", "no_proxy"})
 _DRIVER_VARIABLES = INHERITED_VARIABLES | {"HF_TOKEN", "HF_TOKEN_PATH", "HF_ENDPOINT", "HF_HUB_OFFLINE"}
 _KEPT_CANDIDATES = 500  # jobs looked through for candidates at the start
@@ -189,7 +192,7 @@ def build_services(settings: Settings) -> Services:
     )
     repeating = RepeatService(turns=turns, catalog=catalog, hub=hub, repeats=kept.repeats, now=utc_now)
     review = _review_service(
-        settings, database, catalog, hub, turns, scoring, images, traces, scores, shared.leads, hub_token
+        settings, database, catalog, hub, turns, scoring, images, traces, scores, jobs.queue, shared.leads, hub_token
     )
     return Services(
         settings=settings, pair=pair, catalog=catalog, hub=hub, turns=turns, scoring=scoring, scores=scores,
@@ -331,13 +334,15 @@ def _publish_service(settings: Settings, jobs: JobService, cards: CardService) -
 def _review_service(
     settings: Settings, database: Database, catalog: Catalog, hub: EngineHub, turns: TurnService,
     scoring: ScoringService, images: ImageStore, traces: TraceRepository, scores: AnswerRecords[Score],
-    leads: Callable[[], bool], hub_token: str | None,
+    queue: JobQueue, leads: Callable[[], bool], hub_token: str | None,
 ) -> ReviewService:  # fmt: skip
     reviews = ReviewRepository(database)
+    parts = ElsewhereSettings(settings.state_dir, REPOSITORY, settings.files_dir / "jobs", settings.ray_jobs)
+    elsewhere = Elsewhere(catalog, queue, reviews, traces, scores, parts) if settings.cluster else None
     folders = ReviewFolders(settings.state_dir / "uploads", settings.assets_dir / "review")
     return ReviewService(
         reviews=reviews, queue=ReviewQueue(database),
-        runner=BatchRunner(reviews, turns, scoring, catalog, hub, leads),
+        runner=BatchRunner(reviews, turns, scoring, catalog, hub, leads, elsewhere),
         catalog=catalog, images=images, traces=traces, scores=scores, folders=folders, now=utc_now,
         hub_token=hub_token,
     )  # fmt: skip

@@ -61,10 +61,12 @@ class Bench:
         self.database.open()
         self.repository = JobRepository(self.database)
         self.queue = JobQueue(self.repository)
-        values: dict[str, Any] = {"poll_s": 0.05, "memory_poll_looks": 2, **self._settings}
+        values: dict[str, Any] = {
+            "poll_s": 0.05, "memory_poll_looks": 2, "modules": {"stand-in": "tests.fakes.stand_in_job"},
+            **self._settings,
+        }  # fmt: skip
         settings = RunnerSettings(
-            jobs_dir=self.state / "jobs", modules={"stand-in": "tests.fakes.stand_in_job"}, cwd=ROOT,
-            env={"PATH": os.environ["PATH"]}, **values,
+            jobs_dir=self.state / "jobs", cwd=ROOT, env={"PATH": os.environ["PATH"]}, **values
         )  # fmt: skip
         elsewhere = [] if self.ray is None else [RayPlace(self.ray)]
         self.runner = JobRunner(self.repository, self.queue, settings, self.room, elsewhere=elsewhere)
