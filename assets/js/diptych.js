@@ -27,6 +27,16 @@
     return node;
   }
 
+  /** A small button; `focus` names it where a part is drawn anew, `kind` is a further class. */
+  function button(label, action, focus, kind) {
+    return el("button", { class: `dt-btn dt-small ${kind || ""}`, type: "button", onclick: action, "data-focus": focus }, label);
+  }
+
+  /** A button that reads as a word of the text. */
+  function link(label, action, title, disabled) {
+    return el("button", { class: "dt-link", type: "button", title, disabled, onclick: action }, label);
+  }
+
   /** How many of the edges a value reaches. */
   function steps(value, edges) { return edges.filter((edge) => value >= edge).length; }
 
@@ -206,6 +216,6 @@
     return node;
   }
 
-  window.diptych = { recorded, met, signInLink, askToSignIn, sentence, el, fill, setText, steps, keepFocus, visible, renderMarkdown, randomKey, state, changed, subscribe, visibleColumns, columnsDrawn, turnsOfPage,
+  window.diptych = { recorded, met, signInLink, askToSignIn, sentence, el, button, link, fill, setText, steps, keepFocus, visible, renderMarkdown, randomKey, state, changed, subscribe, visibleColumns, columnsDrawn, turnsOfPage,
     isStreaming, history, pickedIndex, showTurnInAddress, onKey, openSheet, showTab, toast, copyText, bind };
 })();

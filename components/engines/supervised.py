@@ -12,10 +12,11 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from components.core.clock import utc_now
 from components.core.errors import AppError, EngineStartError
 from components.core.restart import RestartPolicy, restart_delay_s
 from components.core.states import ENGINE_TRANSITIONS, EngineState, Sight
@@ -36,10 +37,6 @@ LOG_LINES_READ = 3000  # a refused command line prints its whole usage first
 _NOTHING_WRONG: dict[str, Any] = {"reason": "", "reason_code": "", "hint": "", "log_lines": ()}
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 @dataclass(frozen=True)
 class World:
     """What the supervisor takes from outside; tests give their own."""
@@ -48,7 +45,7 @@ class World:
     timeouts: Timeouts = field(default_factory=Timeouts)
     policy: RestartPolicy = field(default_factory=RestartPolicy)
     monotonic: Callable[[], float] = time.monotonic
-    utc_now: Callable[[], datetime] = _utc_now
+    utc_now: Callable[[], datetime] = utc_now
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep  # between two starts only
     chance: Callable[[], float] = random.random
     free_memory_bytes: Callable[[], int] = free_memory_bytes

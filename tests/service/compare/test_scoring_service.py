@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,19 +15,11 @@ from components.compare.scoring import precision_of
 from components.core.errors import EngineDiedError, EngineStartError, InputError
 from components.core.scores import Score, TokenScore
 from components.engines.exact_scoring import ExactResult, PathTokens
-from components.services import Services, build_services
-from components.settings import Settings
+from components.services import Services
 from tests.data.traces import MOMENT, answered_turn
 
 pytestmark = pytest.mark.service
 PATH = PathTokens((1, 2, 3), (4, 5))
-
-
-@pytest.fixture
-def services(tmp_path: Path) -> Iterator[Services]:
-    services = build_services(Settings(state_dir=tmp_path / "state", start_engines=False))
-    yield services
-    services.close()
 
 
 def result(alone: tuple[int, ...], in_company: tuple[int, ...], *, device: str = "cpu") -> ExactResult:
