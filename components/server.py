@@ -51,6 +51,7 @@ from components.ui.page import Tab, build_page, build_server
 from components.ui.review_routes import review_routes
 from components.ui.sign_in import Provider
 from components.ui.views import Refresh, view
+from components.ui.visitors import VisitorRules, Visitors
 
 
 def create_server(services: Services) -> FastAPI:
@@ -66,7 +67,8 @@ def create_server(services: Services) -> FastAPI:
         traces=services.traces, pair=services.pair, assets=settings.assets_dir, uploads=uploads,
         recorded=services.recorded if settings.recorded else None,
     )  # fmt: skip
-    access = Access(public=settings.public, recorded=settings.recorded, roll=roll_of(settings))
+    visitors = Visitors(visitor_rules(settings)) if settings.public and not settings.recorded else None
+    access = Access(public=settings.public, visitors=visitors, recorded=settings.recorded, roll=roll_of(settings))
     people = People(access)
     tabs = [
         Tab("Compare", "compare", lambda: _compare(services, handlers, access)),
@@ -131,7 +133,7 @@ def _compare(services: Services, handlers: CompareHandlers, access: Access) -> R
     urls = [example_url(example.image) for example in services.pair.examples]
     refresh = create_compare_tab(
         handlers=handlers, scoring=services.scoring, eyes=services.eyes, repeating=services.repeating,
-        catalog=services.catalog, pair=services.pair, max_file_bytes=services.settings.image_max_bytes,
+        catalog=services.catalog, pair=services.pair, limits=services.images.limits,
         example_urls=urls, access=access, first_turn=services.recorded_turn,
     )  # fmt: skip
     add_compare_api(
@@ -283,6 +285,16 @@ def guard_rules(settings: Settings) -> GuardRules:
     )
 
 
+def visitor_rules(settings: Settings) -> VisitorRules:
+    """What one visitor of a public page may take."""
+    return VisitorRules(
+        answers_per_minute=settings.visitor_answers,
+        max_tokens=settings.visitor_max_tokens,
+        image_max_bytes=settings.visitor_image_max_bytes,
+        image_max_pixels=settings.visitor_image_max_pixels,
+    )
+
+
 def check_port(settings: Settings) -> None:
     """Refuse a port that somebody has, before anything is opened.
 
@@ -310,6 +322,7 @@ def serve(server: FastAPI, settings: Settings) -> None:
         log_as_json()
     config = uvicorn.Config(
         server, host=settings.host, port=settings.port, log_level="warning", timeout_graceful_shutdown=3, ws="none",
+        proxy_headers=True, forwarded_allow_ips=settings.trusted_proxies,
         loop="asyncio",  # with uvloop the first token came some 10 ms later and no token faster (scripts/bench.py)
         log_config=None if as_json else LOGGING_CONFIG,  # without one of its own, what uvicorn logs is JSON too
     )  # fmt: skip

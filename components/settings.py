@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from pathlib import Path
 from typing import Any, Literal
@@ -69,6 +70,22 @@ class Settings(BaseSettings):
         default="text", description="Form of the app's log on standard error: text, or json (one object a line)"
     )
     image_max_bytes: int = Field(default=20_000_000, ge=1000, description="Largest accepted picture file, bytes")
+    visitor_answers: int = Field(
+        default=20, ge=0, description="Public page: answers for one visitor in a minute, one per column; 0 = no limit"
+    )
+    visitor_max_tokens: int = Field(
+        default=512, ge=1, le=32768, description="Public page: longest answer to a visitor, tokens"
+    )
+    visitor_image_max_bytes: int = Field(
+        default=5_000_000, ge=1000, description="Public page: largest picture file of a visitor, bytes"
+    )
+    visitor_image_max_pixels: int = Field(
+        default=12_000_000, ge=10_000, description="Public page: largest picture of a visitor, width × height"
+    )
+    proxies: str = Field(
+        default="",
+        description="Addresses or networks of proxies in front, whose X-Forwarded-For is believed, separated by commas",
+    )
 
     @field_validator("state_dir")
     @classmethod
@@ -86,6 +103,16 @@ class Settings(BaseSettings):
         # SQLite needs one app alone beside it, which only the state folder's lock can promise. No password is repeated.
         if value and not value.startswith(("postgresql://", "postgresql+psycopg://")):
             raise ValueError("accepted: postgresql://user:password@host/name; empty = SQLite in the state folder")
+        return value
+
+    @field_validator("proxies")
+    @classmethod
+    def _networks(cls, value: str) -> str:
+        for part in (part.strip() for part in value.split(",") if part.strip()):
+            try:
+                ipaddress.ip_network(part)
+            except ValueError:
+                raise ValueError(f"{part!r} is no address or network, such as 10.0.0.7 or 10.0.0.0/8") from None
         return value
 
     @field_validator("users")
@@ -157,6 +184,11 @@ class Settings(BaseSettings):
     def signs_in_elsewhere(self) -> bool:
         """Whether people may sign in with Hugging Face."""
         return bool(self.oauth_client_id)
+
+    @property
+    def trusted_proxies(self) -> list[str]:
+        """Who is believed about the address of a caller: this machine, and what ``proxies`` names."""
+        return ["127.0.0.1", "::1", *(part.strip() for part in self.proxies.split(",") if part.strip())]
 
     @property
     def is_loopback(self) -> bool:

@@ -270,3 +270,9 @@ class SignInError(AccessError):
     """Signing in elsewhere did not work out; nobody is signed in by it."""
 
     code = "sign_in"
+
+
+class VisitorLimitError(AccessError):
+    """A visitor of a public page has taken what one visitor may take."""
+
+    code = "visitor_limit"

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import gradio as gr
 from fastapi import Request
 
+from components.core.answers import Sampling
 from components.core.errors import InputError, NotPermittedError
+from components.storage.images import ImageLimits
 from components.ui.identity import Person, Roll, person_of, refusal
+from components.ui.visitors import Visitors, visitor_address
 
 RECORDED = "This page replays recorded turns; nothing can be asked, started or changed here."
 
@@ -24,6 +27,7 @@ class Access:
     """Rights of callers. On a page that others reach, only who signed in, and may, starts, stops or writes."""
 
     public: bool
+    visitors: Visitors | None = None  # limits of those who did not sign in; None = there are none
     recorded: bool = False  # nobody starts, asks or changes anything; everybody sees the recorded turns
     roll: Roll = field(default_factory=Roll)
     _costly: set[str] = field(default_factory=set)  # what a visitor is having done
@@ -35,22 +39,23 @@ class Access:
 
     def person(self, request: Caller) -> Person | None:
         """Who signed in."""
-        if request is None:
-            return None
-        return person_of(request.scope if isinstance(request, Request) else request.request.scope)
+        return person_of(_scope(request))
 
     @contextmanager
-    def one_visitor_at_a_time(self, request: Caller, work: str) -> Iterator[None]:
+    def one_visitor_at_a_time(self, request: Caller, work: str, *, answers: int = 0) -> Iterator[None]:
         """Work that costs the engines much, in words ("another visitor is …"): of all visitors one piece at a time.
 
+        ``answers``: how many of those that a visitor gets in a minute it counts as.
+
         Raises:
-            InputError: another visitor's is going on.
+            InputError: another visitor's is going on. VisitorLimitError: he has had too many answers.
         """
         if self.may_control(request):
             yield
             return
         if work in self._costly:
             raise InputError(f"Another visitor is {work}.", "Try again when that has ended.")
+        self.spend(request, [1] * answers)
         self._costly.add(work)
         try:
             yield
@@ -63,6 +68,27 @@ class Access:
             return False
         person = self.person(request)
         return person.may_control if person is not None else self.is_open
+
+    def spend(self, request: Caller, tokens: Sequence[int], key: str = "") -> None:
+        """Take answers of these longest lengths from what a visitor may have; ``key`` as for ``Visitors.spend``.
+
+        Who signed in and may not control is counted by name, not by address.
+
+        Raises:
+            VisitorLimitError: he has had too many, or one is too long.
+        """
+        if self.visitors is not None and not self.may_control(request):
+            person = self.person(request)
+            self.visitors.spend(person.name if person else visitor_address(_scope(request)), tokens, key)
+
+    def usual(self, sampling: Sampling) -> Sampling:
+        """What a question starts with where nobody says otherwise: a visitor may ask with it as it is."""
+        most = self.visitors.rules.max_tokens if self.visitors else sampling.max_tokens
+        return sampling.model_copy(update={"max_tokens": min(sampling.max_tokens, most)})
+
+    def picture_limits(self, request: Caller, limits: ImageLimits) -> ImageLimits:
+        """The limits on a caller's pictures, where ``limits`` are those of all."""
+        return limits if self.visitors is None or self.may_control(request) else self.visitors.pictures(limits)
 
     def sees_history(self, request: Caller) -> bool:
         """Whether this caller may see the list of turns, which belong to whoever asked them."""
@@ -94,3 +120,10 @@ class Access:
             raise NotPermittedError(RECORDED, "Run Diptych yourself, without --recorded.")
         if not self.may_control(request):
             raise refusal(self.person(request), what, self.roll)
+
+
+def _scope(request: Caller) -> MutableMapping[str, Any]:
+    if request is None:
+        return {}
+    found: MutableMapping[str, Any] = request.scope if isinstance(request, Request) else request.request.scope
+    return found

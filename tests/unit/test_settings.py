@@ -104,6 +104,13 @@ def test_a_page_for_all_of_hugging_face_has_to_be_public(monkeypatch: pytest.Mon
     assert not guard_rules(Settings()).visitors
 
 
+def test_proxies_are_addresses_or_networks() -> None:
+    assert Settings().trusted_proxies == ["127.0.0.1", "::1"]
+    assert Settings(proxies="10.0.0.0/8, fd00::7").trusted_proxies[2:] == ["10.0.0.0/8", "fd00::7"]
+    with pytest.raises(ValidationError, match="no address or network"):
+        Settings(proxies="proxy.example")
+
+
 def test_records_and_files_lie_in_the_state_folder_or_where_one_says(tmp_path: Path) -> None:
     alone = Settings(state_dir=tmp_path)
     assert (alone.records_url, alone.files_dir) == (f"sqlite:///{tmp_path}/diptych.db", tmp_path)
