@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -63,10 +64,12 @@ from components.storage.shared_folder import SharedFolder
 from components.storage.state_lock import StateLock
 from components.storage.traces import TraceRepository
 
+_LOG = logging.getLogger(__name__)
 NO_ENGINES = "This page replays recorded turns; no engine runs here."
 _DRIVERS = {
     "quantize": "components.quantize.job", "benchmark": "components.benchmark.job", "publish": "components.publish.job",
 }  # fmt: skip
+_WATCH_S = 3.0  # between two looks whether another app has died
 _KEPT_CANDIDATES = 500  # jobs looked through for candidates at the start
 
 
@@ -119,14 +122,29 @@ class Services:
                 await self.hub.start(engine_id)
         runner = asyncio.create_task(self.jobs.runner.run(), name="job runner")
         review = asyncio.create_task(self.review.run(), name="review batches")
+        others = asyncio.create_task(self._watch_others(), name="other apps")
         try:
             yield
         finally:
-            runner.cancel()  # the jobs themselves go on; the next start finds them
-            review.cancel()  # the next start goes on with what is not answered
-            await asyncio.wait({runner, review})
+            # The jobs themselves go on, and the next start goes on with what is not answered.
+            for task in (runner, review, others):
+                task.cancel()
+            await asyncio.wait({runner, review, others})
             await self.hub.close()
             self.close()
+
+    async def _watch_others(self) -> None:
+        """Until cancelled: end what another app of the same records left open when it died."""
+        while self.settings.database_url:
+            await asyncio.sleep(_WATCH_S)
+            try:
+                await asyncio.to_thread(self.shared.bury, self._end_open)
+            except (AppError, OSError):
+                _LOG.warning("what a dead app left open could not be ended yet", exc_info=True)
+
+    def _end_open(self, living: frozenset[str]) -> None:
+        self.traces.recover(living)
+        self.repeats.recover(living)
 
     def close(self) -> None:
         """Close the records and let another app have the state folder."""
@@ -181,7 +199,7 @@ def build_services(settings: Settings) -> Services:
     )
     repeating = RepeatService(turns=turns, catalog=catalog, hub=hub, repeats=kept.repeats, now=utc_now)
     review = _review_service(
-        settings, database, catalog, hub, turns, scoring, images, traces, scores, shared.leads, hub_token
+        settings, database, catalog, hub, turns, scoring, images, traces, scores, shared, hub_token
     )
     return Services(
         settings=settings, pair=pair, catalog=catalog, hub=hub, turns=turns, scoring=scoring, scores=scores,
@@ -209,12 +227,11 @@ def _open_records(settings: Settings) -> _Records:
     lock = StateLock(settings.state_dir)
     lock.acquire()
     shared = SharedFolder(settings.files_dir)
-    is_alone, database = shared.arrive(), _open_database(settings, shared)
+    living, database = shared.arrive(), _open_database(settings, shared)
     blobs = BlobStore(settings.files_dir / "blobs")
     traces, repeats = TraceRepository(database, blobs), RepeatRepository(database)
-    if is_alone:
-        traces.recover()
-        repeats.recover()
+    traces.recover(living)
+    repeats.recover(living)
     shared.settled()
     images = ImageStore(blobs, ImageLimits(max_bytes=settings.image_max_bytes), database)
     return _Records(lock, shared, database, blobs, traces, repeats, images)
@@ -258,7 +275,7 @@ def _card_service(
 
 
 def _open_database(settings: Settings, shared: SharedFolder) -> Database:
-    database = Database(settings.records_url)
+    database = Database(settings.records_url, app_id=shared.app_id)
     database.open()
     if settings.database_url:
         shared.check_belongs(database)
@@ -303,13 +320,14 @@ def _publish_service(settings: Settings, jobs: JobService, cards: CardService) -
 def _review_service(
     settings: Settings, database: Database, catalog: Catalog, hub: EngineHub, turns: TurnService,
     scoring: ScoringService, images: ImageStore, traces: TraceRepository, scores: AnswerRecords[Score],
-    leads: Callable[[], bool], hub_token: str | None,
+    shared: SharedFolder, hub_token: str | None,
 ) -> ReviewService:  # fmt: skip
     reviews = ReviewRepository(database)
+    bell = shared.bell("batches") if settings.database_url else None  # else no other app has these records
     folders = ReviewFolders(settings.state_dir / "uploads", settings.assets_dir / "review")
     return ReviewService(
         reviews=reviews, queue=ReviewQueue(database),
-        runner=BatchRunner(reviews, turns, scoring, catalog, hub, leads),
+        runner=BatchRunner(reviews, turns, scoring, catalog, hub, shared.leads, bell),
         catalog=catalog, images=images, traces=traces, scores=scores, folders=folders, now=utc_now,
         hub_token=hub_token,
     )  # fmt: skip
