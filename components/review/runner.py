@@ -31,7 +31,7 @@ from components.storage.shared_folder import Bell
 
 _LOG = logging.getLogger(__name__)
 _AT_ONCE = 4
-_TRIES = 2
+_PAUSES_S = (1.0, 5.0)  # before each further try: that an engine has died takes a moment to be noticed
 _LOST_IN_A_ROW = 6  # so many questions that no engine could answer: it waits for a person
 _LISTEN_S = 0.5  # between two looks at the bell: one call of the kernel, no question to the database
 _FOLLOW_S = 1.0
@@ -144,14 +144,15 @@ class BatchRunner:
     async def _one(self, run: _Run, question: Pending) -> None:
         """One question, to its end: stored as answered, or as failed with the reason."""
         trace_id = question.trace_id
-        for attempt in range(_TRIES):
+        for pause_s in (*_PAUSES_S, None):
             try:
                 await self._answer(run.batch, question, trace_id)
                 run.lost_in_a_row = 0
                 break
             except (EngineError, StreamError) as exc:
-                if attempt + 1 < _TRIES:
+                if pause_s is not None:
                     trace_id = await asyncio.to_thread(self._reviews.renew_trace, run.batch.id, question.position)
+                    await asyncio.sleep(pause_s)
                     continue
                 run.lost_in_a_row += 1
                 await self._fail(run.batch, question, str(exc))
