@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import AliasChoices, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from components.core.jobs import ClusterShare
+
 REPOSITORY = Path(__file__).resolve().parent.parent
+_RAY_ADDRESS = re.compile(r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/?")
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -65,7 +69,23 @@ class Settings(BaseSettings):
         default="",
         description="Pictures, token files, jobs; the same for all apps of one database; empty = state folder",
     )
+    ray_address: str = Field(
+        default="", description="http://host:8265 of a Ray cluster, where jobs then run; empty = on this machine"
+    )
+    ray_token: str = Field(default="", description="Token of a Ray cluster with token authentication; empty = none")
+    ray_cpus: float = Field(default=1.0, ge=0, description="CPUs that each job asks the Ray cluster for")
+    ray_gpus: float = Field(default=0.0, ge=0, description="GPUs that each job asks the Ray cluster for")
+    ray_jobs: int = Field(default=4, ge=1, le=64, description="How many jobs are handed to the Ray cluster at once")
     start_engines: bool = Field(default=True, description="Start the base and the first candidate with the app")
+    placement: Literal["profile", "together", "alternately", "planned", "shared", "apart"] = Field(
+        default="profile",
+        description="Engines: together (all at a time), alternately (one at a time), planned (as the memory plan finds "
+        "for this machine), shared or apart (planned on the same or own GPUs), profile (as the pair's file says)",
+    )
+    serve: str = Field(
+        default="",
+        description="The pair's serve settings to change: field=value or model.field=value, separated by commas",
+    )
     log_format: Literal["text", "json"] = Field(
         default="text", description="Form of the app's log on standard error: text, or json (one object a line)"
     )
@@ -114,6 +134,14 @@ class Settings(BaseSettings):
             except ValueError:
                 raise ValueError(f"{part!r} is no address or network, such as 10.0.0.7 or 10.0.0.0/8") from None
         return value
+
+    @field_validator("ray_address")
+    @classmethod
+    def _job_server(cls, value: str) -> str:
+        # It is stored with each job and shown: no credential may be in it.
+        if value and not _RAY_ADDRESS.fullmatch(value):
+            raise ValueError("accepted: http://host:8265, the address of Ray's dashboard, without a path or a password")
+        return value.rstrip("/")
 
     @field_validator("users")
     @classmethod
@@ -165,10 +193,20 @@ class Settings(BaseSettings):
         return self.start_engines and not self.recorded
 
     @property
+    def cluster(self) -> ClusterShare | None:
+        """What each job asks the cluster for; None = jobs run on this machine."""
+        return ClusterShare(cpus=self.ray_cpus, gpus=self.ray_gpus) if self.ray_address else None
+
+    @property
     def accounts(self) -> dict[str, str]:
         """Passwords by user name."""
         pairs = [entry.partition(":") for entry in self.users.split(",") if entry.strip()]
         return {name.strip(): password for name, _, password in pairs}
+
+    @property
+    def trusted_proxies(self) -> list[str]:
+        """Who is believed about the address of a caller: this machine, and what ``proxies`` names."""
+        return ["127.0.0.1", "::1", *(part.strip() for part in self.proxies.split(",") if part.strip())]
 
     @property
     def owner_names(self) -> tuple[str, ...]:
@@ -184,11 +222,6 @@ class Settings(BaseSettings):
     def signs_in_elsewhere(self) -> bool:
         """Whether people may sign in with Hugging Face."""
         return bool(self.oauth_client_id)
-
-    @property
-    def trusted_proxies(self) -> list[str]:
-        """Who is believed about the address of a caller: this machine, and what ``proxies`` names."""
-        return ["127.0.0.1", "::1", *(part.strip() for part in self.proxies.split(",") if part.strip())]
 
     @property
     def is_loopback(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -27,7 +27,7 @@ class Access:
     """Rights of callers. On a page that others reach, only who signed in, and may, starts, stops or writes."""
 
     public: bool
-    visitors: Visitors | None = None  # limits of those who did not sign in; None = there are none
+    visitors: Visitors | None = None  # limits of those who are no owners; None = there are none
     recorded: bool = False  # nobody starts, asks or changes anything; everybody sees the recorded turns
     roll: Roll = field(default_factory=Roll)
     _costly: set[str] = field(default_factory=set)  # what a visitor is having done
@@ -39,7 +39,7 @@ class Access:
 
     def person(self, request: Caller) -> Person | None:
         """Who signed in."""
-        return person_of(_scope(request))
+        return None if request is None else person_of(_scope(request))
 
     @contextmanager
     def one_visitor_at_a_time(self, request: Caller, work: str, *, answers: int = 0) -> Iterator[None]:
@@ -71,8 +71,6 @@ class Access:
 
     def spend(self, request: Caller, tokens: Sequence[int], key: str = "") -> None:
         """Take answers of these longest lengths from what a visitor may have; ``key`` as for ``Visitors.spend``.
-
-        Who signed in and may not control is counted by name, not by address.
 
         Raises:
             VisitorLimitError: he has had too many, or one is too long.
@@ -122,8 +120,9 @@ class Access:
             raise refusal(self.person(request), what, self.roll)
 
 
-def _scope(request: Caller) -> MutableMapping[str, Any]:
+def _scope(request: Caller) -> Mapping[str, Any]:
+    """What the server knows of a request; nothing where there is none."""
     if request is None:
         return {}
-    found: MutableMapping[str, Any] = request.scope if isinstance(request, Request) else request.request.scope
+    found: Mapping[str, Any] = request.scope if isinstance(request, Request) else request.request.scope
     return found

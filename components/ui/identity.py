@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -96,7 +96,7 @@ def _among(name: str, names: tuple[str, ...]) -> bool:
     return name.casefold() in {each.casefold() for each in names}
 
 
-def person_of(scope: MutableMapping[str, Any]) -> Person | None:
+def person_of(scope: Mapping[str, Any]) -> Person | None:
     """Whom the guard found behind a request."""
     found = scope.get(PERSON_KEY)
     return found if isinstance(found, Person) else None

@@ -19,7 +19,7 @@ RULES = VisitorRules(answers_per_minute=4, max_tokens=100, image_max_bytes=1000,
 
 
 def caller(host: str, user: str | None = None) -> Any:
-    person = user and Person(user, may_control=True)
+    person = Person(user, is_owner=True, may_control=True) if user else None
     return SimpleNamespace(request=SimpleNamespace(scope={PERSON_KEY: person, "client": (host, 1234)}))
 
 
