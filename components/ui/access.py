@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import gradio as gr
 
@@ -51,7 +52,7 @@ class Access:
         """Whether this caller may start, stop and change what belongs to all."""
         if self.recorded:
             return False
-        return not self.public or (request is not None and request.request.scope.get(USER_KEY) is not None)
+        return not self.public or _scope(request).get(USER_KEY) is not None
 
     def spend(self, request: gr.Request | None, tokens: Sequence[int], key: str = "") -> None:
         """Take answers of these longest lengths from what a visitor may have; ``key`` as for ``Visitors.spend``.
@@ -60,7 +61,7 @@ class Access:
             VisitorLimitError: he has had too many, or one is too long.
         """
         if self.visitors is not None and not self.may_control(request):
-            self.visitors.spend(visitor_address(request.request.scope if request else {}), tokens, key)
+            self.visitors.spend(visitor_address(_scope(request)), tokens, key)
 
     def usual(self, sampling: Sampling) -> Sampling:
         """What a question starts with where nobody says otherwise: a visitor may ask with it as it is."""
@@ -97,3 +98,9 @@ class Access:
         if self.recorded:
             return NotPermittedError(RECORDED, "Run Diptych yourself, without --recorded.")
         return NotPermittedError(f"Visitors can't {what}.", hint)
+
+
+def _scope(request: gr.Request | None) -> Mapping[str, Any]:
+    """What the server knows of a call. A view's server function gets FastAPI's own request, not Gradio's around it."""
+    own = getattr(request, "request", request)
+    return {} if own is None else own.scope
