@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import statistics
 import sys
 import time
@@ -123,9 +124,9 @@ def faults_of(turns: list[dict[str, Any]]) -> list[str]:
 
 
 def percentile(values: list[float], share: float) -> float:
-    """The smallest value that this share of all does not exceed."""
+    """The smallest value that this share of all does not exceed; not a number of none."""
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else math.nan
 
 
 def show_latency(turns: list[dict[str, Any]], services: Services) -> None:
