@@ -116,7 +116,8 @@ class _Gauges(Collector):
 
 
 class Readiness:
-    """Whether questions can be asked: records can be written and the engines started with the app are ready."""
+    """Whether questions can be asked: records can be written and the engines started with the app are ready, or asleep
+    until it is their turn."""
 
     def __init__(self, database: Database, folder: Path, hub: EngineHub, engines: Sequence[str]) -> None:
         self._database, self._folder, self._hub, self._engines = database, folder, hub, tuple(engines)
@@ -130,7 +131,8 @@ class Readiness:
         """
         fault = self._records_fault()
         found = [f"Records can't be written: {fault}" if named else "Records can't be written."] if fault else []
-        idle = [status for one in self._engines if not (status := self._hub.status(one)).ready]
+        statuses = [self._hub.status(one) for one in self._engines]
+        idle = [status for status in statuses if not (status.ready or status.is_asleep)]
         if idle and not named:
             found.append(f"{len(idle)} of {len(self._engines)} engines are not ready.")
         elif idle:

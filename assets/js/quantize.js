@@ -88,7 +88,7 @@
         changes(recipe, draft),
         value.may_control ? el("div", { class: "dt-form-actions" }, el("button", { class: "dt-btn dt-primary dt-check", type: "button", onclick: () => check(recipe) }, shared.stale || !shared.asked ? "Check" : "Check again"),
           el("span", { class: "dt-soft" }, "Shows what it needs. Starts nothing."))
-          : el("p", { class: "dt-soft" }, "Visitors can look, not start jobs. Sign in to start one."));
+          : el("p", { class: "dt-soft" }, d.askToSignIn("start jobs")));
     }
     function changes(recipe, draft) {
       const open = shared.open || element.querySelector(".dt-changes")?.open;

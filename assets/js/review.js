@@ -147,7 +147,7 @@
     /* ---- drawing ---- */
     function draw() {
       const focused = document.activeElement?.dataset?.focus;
-      if (!review.mayReview) { fill(element, el("p", { class: "dt-empty" }, "Visitors can't review. Sign in, or run Diptych yourself.")); return; }
+      if (!review.mayReview) { fill(element, el("p", { class: "dt-empty" }, d.askToSignIn("review"))); return; }
       if (!review.reviewer) { fill(element, nameForm()); return; }
       if (!me.item) { fill(element, head(), el("div", { class: "dt-review-trouble", role: "alert" }), el("p", { class: "dt-empty" }, waitingWords())); return; }
       const item = me.item;

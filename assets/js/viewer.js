@@ -121,6 +121,17 @@
   };
 
   window.diptych.status = function (element, props, trigger, watch) {
-    d.bind(props, watch, (value) => fill(element, el("span", { class: "dt-status" }, value.text || "")));
+    d.bind(props, watch, (value) => {
+      fill(element, el("span", { class: "dt-status" }, value.text || ""), value.person ? me(value) : value.sign_in ? el("span", { class: "dt-who-corner" }, d.signInLink(value)) : null);
+      d.met(value);
+    });
+    function me(value) {
+      return el("span", { class: "dt-who-corner" }, value.person, value.owner ? el("span", { class: "dt-soft" }, " (owner)") : null,
+        value.may_leave ? el("button", { class: "dt-link", type: "button", onclick: leave }, "Sign out") : null);
+    }
+    async function leave() {
+      const answer = await fetch("signout", { method: "POST" });
+      if (answer.ok) window.location.reload(); else d.toast("Signing out did not work");
+    }
   };
 })();

@@ -102,7 +102,7 @@ def default_columns(pair: PairProfile, catalog: Catalog, hub: EngineHub) -> list
     """The base and its first ready candidate; the first of all while none is ready."""
     entries = catalog.of_pair(pair.id)
     candidates = [entry.engine_id for entry in entries if entry.model.role == "candidate"]
-    ready = [engine_id for engine_id in candidates if hub.status(engine_id).ready]
+    ready = [engine_id for engine_id in candidates if (now := hub.status(engine_id)).ready or now.is_asleep]
     return [entries[0].engine_id, *(ready or candidates)[:1]]
 
 
@@ -110,7 +110,8 @@ async def _ensure_started(
     columns: Sequence[ColumnRequest], hub: EngineHub, access: Access, request: gr.Request | None
 ) -> None:
     for column in columns:
-        if hub.status(column.engine_id).state is EngineState.STOPPED:
+        status = hub.status(column.engine_id)
+        if status.state is EngineState.STOPPED and not status.is_asleep:
             access.check_control(request)
             await hub.start(column.engine_id)
 

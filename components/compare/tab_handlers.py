@@ -277,8 +277,9 @@ class CompareHandlers:
 
     def is_idle(self, engine_id: str, *, again: bool = False) -> bool:
         """Whether showing an engine should start it. A FATAL one only when a person says so (``again``)."""
-        state = self._hub.status(engine_id).state
-        return state is EngineState.STOPPED or (again and state is EngineState.FATAL)
+        status = self._hub.status(engine_id)
+        stopped = status.state is EngineState.STOPPED and not status.is_asleep  # a question wakes it
+        return stopped or (again and status.state is EngineState.FATAL)
 
     async def start(self, engine_id: str) -> None:
         """Start an engine."""

@@ -62,7 +62,7 @@ def create_models_tab(
 
 
 async def _act(catalog: Catalog, hub: EngineHub, action: str, engine_id: str) -> None:
-    actions = {"start": hub.start, "stop": hub.stop, "restart": hub.restart}
+    actions = {"start": hub.start, "stop": hub.stop, "restart": hub.restart, "wake": hub.wake}
     if action not in actions:
         raise InputError(f"{action!r} is no action.", f"Accepted: {', '.join(actions)}.", field="action")
     await actions[action](catalog.find(engine_id).engine_id)

@@ -12,13 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 from pydantic import JsonValue
 
 from components.core.errors import InputError, ProfileError
-from components.core.jobs import JobNeeds
+from components.core.jobs import ClusterShare, JobNeeds
 from components.engines.catalog import Catalog
 from components.engines.prepare import ModelPreparer
 from components.engines.prepare_files import read_json
@@ -26,13 +26,14 @@ from components.engines.prepare_hub import HubFacts, hub_facts
 from components.engines.serving import HOOK
 from components.jobs.lease import Wait
 from components.jobs.queue import JobQueue
+from components.jobs.tool_environment import environments_root
 from components.profiles.loader import load_hardware, load_recipes
 from components.profiles.recipe import RecipeProfile
 from components.profiles.schema import HardwareProfile
 from components.profiles.strict_yaml import parse
 from components.quantize.calibration_plan import AppRows, CalibrationPlan, plan_calibration, with_defaults_for
 from components.quantize.dry_run import measured_seconds
-from components.quantize.environment import ToolEnvironment, environments_root
+from components.quantize.environment import quantizer_environment
 from components.quantize.folders import tensors_of
 from components.quantize.job import tool_spec
 from components.quantize.machine import cpu_flops_per_s, this_device
@@ -66,6 +67,15 @@ class QuantizeSettings:
     repository: Path
     default_pair: str
     hub_token: str | None = None
+    files_dir: Path | None = None  # where jobs find what the app wrote for them; None = in the state folder
+    cluster: ClusterShare | None = None  # None = jobs run on this machine
+
+    @property
+    def device(self) -> Literal["cpu", "cuda"]:
+        """What the jobs run on."""
+        if self.cluster is None:
+            return this_device()
+        return "cuda" if self.cluster.gpus else "cpu"
 
 
 @dataclass(frozen=True)
@@ -92,6 +102,7 @@ class QuantizeService:
         self._ask_room = ask_room
         self._catalog, self._preparer, self._queue, self._settings = catalog, preparer, queue, settings
         self._environments = environments_root(settings.repository, settings.state_dir)
+        self._files_dir = settings.files_dir or settings.state_dir
         self._rows, self._ask_hub = rows, cache(lambda repo_id: ask_hub(repo_id, settings.hub_token))
 
     def recipes(self) -> tuple[RecipeProfile, ...]:
@@ -118,7 +129,7 @@ class QuantizeService:
         """
         wish = self._wish(spec)
         preview = self._preview(wish)
-        device = this_device()
+        device = self._settings.device
         emulate = needs_emulation(wish.recipe, wish.hardware)
         work = self._work(wish, preview)
         needs = needs_of(work, on_gpu=device == "cuda", emulate=emulate) if work else _NOTHING
@@ -127,8 +138,8 @@ class QuantizeService:
             target=wish.target, recipe=wish.recipe, shape=wish.shape, needs=needs, wait=wait,
             calibration=wish.calibration, note=wish.note, hub=self._hub(wish.target),
             published_licence=wish.figures.get("licence"), hardware=wish.hardware, on_gpu=device == "cuda",
-            environment=ToolEnvironment(self._environments, wish.recipe.tool),
-            state_dir=self._settings.state_dir, preview=preview,
+            environment=quantizer_environment(self._environments, wish.recipe.tool),
+            state_dir=self._files_dir, preview=preview, cluster=self._settings.cluster,
         )  # fmt: skip
         findings = preflight(facts)
         estimate_s, basis = _estimate(work, facts, findings)
@@ -166,7 +177,7 @@ class QuantizeService:
         wish = self._wish(spec)
         if wish.target.files is None or wish.shape is None:
             raise InputError("The model's files are not here yet; nothing can be measured.", field="model")
-        environment = ToolEnvironment(self._environments, wish.recipe.tool)
+        environment = quantizer_environment(self._environments, wish.recipe.tool)
         seconds = measured_seconds(job, wish.target.files, wish.shape.layers, environment)
         basis = "From a dry run of the tool on the first layer, and two servers' starts for the check."
         return plan.model_copy(update={"time_estimate_s": round(seconds), "time_basis": basis})
@@ -217,7 +228,7 @@ class QuantizeService:
         overrides = spec.get("overrides") or {}
         recipe, hardware_id = with_overrides(recipe, overrides)
         recipe, note = with_defaults_for(recipe, overrides, target)
-        store = self._settings.state_dir / "quantize" / "calibration"
+        store = self._files_dir / "quantize" / "calibration"
         calibration = plan_calibration(recipe, self._settings.repository / "assets", store, self._rows)
         figures = _published(self._settings.repository).get(target.repo_id or target.name, {})
         shape = _shape(target, figures)
@@ -240,7 +251,7 @@ class QuantizeService:
     def _hardware(self, hardware_id: str | None) -> HardwareProfile | None:
         profiles = {one.id: one for one in load_hardware(self._settings.repository / "profiles")[0]}
         if hardware_id is None:
-            return profiles.get("cpu") if this_device() == "cpu" else None
+            return profiles.get("cpu") if self._settings.device == "cpu" else None
         if hardware_id not in profiles:
             hint = f"Accepted: {', '.join(profiles)}."
             raise InputError(f"There is no hardware profile {hardware_id!r}.", hint, field="overrides.hardware")

@@ -12,14 +12,15 @@ from components.core.answers import Sampling
 from components.core.errors import VisitorLimitError
 from components.storage.images import ImageLimits
 from components.ui.access import Access
-from components.ui.guards import USER_KEY
+from components.ui.identity import PERSON_KEY, Person
 from components.ui.visitors import VisitorRules, Visitors, visitor_address
 
 RULES = VisitorRules(answers_per_minute=4, max_tokens=100, image_max_bytes=1000, image_max_pixels=10_000)
 
 
 def caller(host: str, user: str | None = None) -> Any:
-    return SimpleNamespace(request=SimpleNamespace(scope={USER_KEY: user, "client": (host, 1234)}))
+    person = Person(user, is_owner=True, may_control=True) if user else None
+    return SimpleNamespace(request=SimpleNamespace(scope={PERSON_KEY: person, "client": (host, 1234)}))
 
 
 def public() -> Access:
