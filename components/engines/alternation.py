@@ -8,7 +8,6 @@ waited for another engine for ``stint_s``, newcomers line up too. Belongs to one
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
@@ -183,13 +182,12 @@ class Alternation:
             self._engines[engine_id].say(words)
 
     async def close(self) -> None:
-        """End the driver; who still waits is told that the engine stops."""
+        """Tell who still waits that the engine stops; returns when nothing is handed over any more."""
         for engine_id in list(self._taking_part):
             self.leave(engine_id)
+        self._freed.set()
         if self._driver is not None:
-            self._driver.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._driver
+            await self._driver  # not cancelled: an engine that is half stopped would be left behind
 
 
 def _stopped(engine_id: str) -> EngineStartError:

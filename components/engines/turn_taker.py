@@ -42,6 +42,8 @@ class TurnTaker(SupervisedEngine):
             if self._lives and not self.status.is_asleep and not await self._dozed_off():
                 self._set(turn=Turn.ASLEEP)
                 await self._end_life("Going to sleep", ASLEEP)
+                if self._remembered is not None:
+                    self._set(sight=self._remembered[1].sight)
             elif self.status.state is EngineState.STOPPED:
                 self._set(turn=Turn.ASLEEP, message=ASLEEP)
 
