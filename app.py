@@ -57,7 +57,8 @@ def main(argv: list[str]) -> int:
         serve(create_server(build_services(settings)), settings)
     except ValidationError as exc:
         first = exc.errors(include_url=False)[0]
-        name = "--" + str(first["loc"][0]).replace("_", "-") if first["loc"] else "settings"
+        given = str(first["loc"][0]) if first["loc"] else "settings"
+        name = "--" + given.replace("_", "-") if given.islower() and first["loc"] else given
         sys.stderr.write(f"Diptych can't start: {name}: {first['msg']}.\n")
         return 2
     except AppError as exc:

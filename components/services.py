@@ -8,7 +8,6 @@ import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +22,7 @@ from components.compare.recorded import SUFFIX, store_recorded
 from components.compare.repeat import RepeatService
 from components.compare.scoring import ScoringService
 from components.compare.turns import TurnService
+from components.core.clock import utc_now
 from components.core.errors import AppError
 from components.core.jobs import Job
 from components.core.reliance import Reliance
@@ -147,7 +147,7 @@ def build_services(settings: Settings) -> Services:
     preparer = ModelPreparer(
         settings.state_dir / "models", REPOSITORY, hub_token=hub_token, child_env=_child_environment()
     )
-    reader = _memory_reader(settings, preparer)
+    reader = _memory_reader(settings, preparer, hub_token)
     pair = _placed(load_pair(settings.profiles_dir, settings.pair), settings, reader)
     others, errors = list_pairs(settings.profiles_dir)
     catalog = Catalog([pair, *(_at_a_time(other, settings) for other in others if other.id != pair.id)])
@@ -169,9 +169,9 @@ def build_services(settings: Settings) -> Services:
     benchmarks = BenchmarkService(catalog, jobs.queue, records, _benchmark_settings(settings, pair.id))
     cards = _card_service(settings, catalog, preparer, jobs, records, reader)
     publishing = _publish_service(settings, jobs, cards)
-    metrics = Metrics(hub, jobs.queue)
+    metrics = Metrics(hub, jobs.queue, tuple(_DRIVERS))
     turns = TurnService(
-        catalog=catalog, hub=hub, traces=traces, images=images, now=_utc_now, on_turn=metrics.turn,
+        catalog=catalog, hub=hub, traces=traces, images=images, now=utc_now, on_turn=metrics.turn,
         on_answer=metrics.answer,
     )  # fmt: skip
     scores = score_records(database, blobs)
@@ -179,10 +179,12 @@ def build_services(settings: Settings) -> Services:
     reliances = reliance_records(database, blobs)
     changer = PictureChanger(images, sorted((settings.assets_dir / "samples").glob("*.png")))
     eyes = EyesService(
-        scoring=scoring, hub=hub, exact=exact, images=images, changer=changer, reliances=reliances, now=_utc_now
+        scoring=scoring, hub=hub, exact=exact, images=images, changer=changer, reliances=reliances, now=utc_now
     )
-    repeating = RepeatService(turns=turns, catalog=catalog, hub=hub, repeats=kept.repeats, now=_utc_now)
-    review = _review_service(settings, database, catalog, hub, turns, scoring, images, traces, scores, shared.leads)
+    repeating = RepeatService(turns=turns, catalog=catalog, hub=hub, repeats=kept.repeats, now=utc_now)
+    review = _review_service(
+        settings, database, catalog, hub, turns, scoring, images, traces, scores, shared.leads, hub_token
+    )
     return Services(
         settings=settings, pair=pair, catalog=catalog, hub=hub, turns=turns, scoring=scoring, scores=scores,
         eyes=eyes, reliances=reliances, repeating=repeating, repeats=kept.repeats, traces=traces, images=images,
@@ -241,7 +243,7 @@ def _scoring(
     exact.remove_leftovers()
     service = ScoringService(
         catalog=catalog, hub=hub, traces=traces, scores=scores, data_url=turns.data_url,
-        exact=exact, now=_utc_now, on_score=metrics.score,
+        exact=exact, now=utc_now, on_score=metrics.score,
     )  # fmt: skip
     return service, exact
 
@@ -250,16 +252,16 @@ def _recorded(
     settings: Settings, pair: PairProfile, traces: TraceRepository, scores: AnswerRecords[Score], images: ImageStore
 ) -> tuple[str, ...]:
     """Store the bundled turns in recorded mode; their ids, those of the pair first. Damaged files are left out."""
-    folder = settings.assets_dir / "recorded"
-    files = sorted(folder.glob(f"*{SUFFIX}"), key=lambda file: file.name != f"{pair.id}{SUFFIX}")
     if not settings.recorded:
         return ()
+    folder = settings.assets_dir / "recorded"
+    files = sorted(folder.glob(f"*{SUFFIX}"), key=lambda file: file.name != f"{pair.id}{SUFFIX}")
     return tuple(turn for file in files for turn in store_recorded(file, traces, scores, images))
 
 
-def _memory_reader(settings: Settings, preparer: ModelPreparer) -> ModelMemoryReader:
+def _memory_reader(settings: Settings, preparer: ModelPreparer, hub_token: str | None) -> ModelMemoryReader:
     figures = settings.assets_dir / "published" / "models.yaml"
-    return ModelMemoryReader(preparer, figures, os.environ.get("HF_TOKEN"))
+    return ModelMemoryReader(preparer, figures, hub_token)
 
 
 def _card_service(
@@ -316,20 +318,16 @@ def _publish_service(settings: Settings, jobs: JobService, cards: CardService) -
 def _review_service(
     settings: Settings, database: Database, catalog: Catalog, hub: EngineHub, turns: TurnService,
     scoring: ScoringService, images: ImageStore, traces: TraceRepository, scores: AnswerRecords[Score],
-    leads: Callable[[], bool],
+    leads: Callable[[], bool], hub_token: str | None,
 ) -> ReviewService:  # fmt: skip
     reviews = ReviewRepository(database)
     folders = ReviewFolders(settings.state_dir / "uploads", settings.assets_dir / "review")
     return ReviewService(
         reviews=reviews, queue=ReviewQueue(database),
         runner=BatchRunner(reviews, turns, scoring, catalog, hub, leads),
-        catalog=catalog, images=images, traces=traces, scores=scores, folders=folders, now=_utc_now,
-        hub_token=os.environ.get("HF_TOKEN"),
+        catalog=catalog, images=images, traces=traces, scores=scores, folders=folders, now=utc_now,
+        hub_token=hub_token,
     )  # fmt: skip
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 def _spec_settings(settings: Settings) -> SpecSettings:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AliasChoices, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
+def _of_a_space(own: str, theirs: str, description: str, default: str = "") -> Any:
+    """A setting that a Space gives under a name of its own."""
+    return Field(default=default, validation_alias=AliasChoices(f"DIPTYCH_{own}", theirs), description=description)
+
+
 class Settings(BaseSettings):
     """Every setting; each may also be given as an environment variable with the prefix ``DIPTYCH_``."""
 
-    model_config = SettingsConfigDict(env_prefix="DIPTYCH_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix="DIPTYCH_", frozen=True, extra="forbid", populate_by_name=True)
 
     pair: str = Field(default="embedded", description="Name of the pair to open: a file of profiles/pairs")
     host: str = Field(default="127.0.0.1", description="Address to listen on")
@@ -32,6 +38,25 @@ class Settings(BaseSettings):
         default=False, description="A demo: visitors compare and look; what starts or writes needs sign-in"
     )
     users: str = Field(default="", description="Sign-in: name:password pairs, separated by commas; empty = no sign-in")
+    owners: str = Field(
+        default="", description="Names that see and may do all, separated by commas; empty = the first of DIPTYCH_USERS"
+    )
+    reviewers: str = Field(
+        default="",
+        description="Names at Hugging Face that may review, separated by commas; empty = all if public",
+    )
+    oauth_client_id: str = _of_a_space(
+        "OAUTH_CLIENT_ID", "OAUTH_CLIENT_ID", "Sign-in with Hugging Face: the app's id there; empty = none"
+    )
+    oauth_client_secret: str = _of_a_space("OAUTH_CLIENT_SECRET", "OAUTH_CLIENT_SECRET", "The app's secret there")
+    openid_provider_url: str = _of_a_space(
+        "OPENID_PROVIDER_URL", "OPENID_PROVIDER_URL", "Where people sign in", "https://huggingface.co"
+    )
+    page_url: str = _of_a_space(
+        "PAGE_URL",
+        "SPACE_HOST",
+        "Address of the page for the way back from signing in; empty = the one it was asked by",
+    )
     allowed_hosts: str = Field(default="", description="Further host names the page is reached by, separated by commas")
     database_url: str = Field(
         default="", description="postgresql://user:password@host/name for records; empty = SQLite in the state folder"
@@ -54,6 +79,22 @@ class Settings(BaseSettings):
         default="text", description="Form of the app's log on standard error: text, or json (one object a line)"
     )
     image_max_bytes: int = Field(default=20_000_000, ge=1000, description="Largest accepted picture file, bytes")
+    visitor_answers: int = Field(
+        default=20, ge=0, description="Public page: answers for one visitor in a minute, one per column; 0 = no limit"
+    )
+    visitor_max_tokens: int = Field(
+        default=512, ge=1, le=32768, description="Public page: longest answer to a visitor, tokens"
+    )
+    visitor_image_max_bytes: int = Field(
+        default=5_000_000, ge=1000, description="Public page: largest picture file of a visitor, bytes"
+    )
+    visitor_image_max_pixels: int = Field(
+        default=12_000_000, ge=10_000, description="Public page: largest picture of a visitor, width × height"
+    )
+    proxies: str = Field(
+        default="",
+        description="Addresses or networks of proxies in front, whose X-Forwarded-For is believed, separated by commas",
+    )
 
     @field_validator("state_dir")
     @classmethod
@@ -73,6 +114,16 @@ class Settings(BaseSettings):
             raise ValueError("accepted: postgresql://user:password@host/name; empty = SQLite in the state folder")
         return value
 
+    @field_validator("proxies")
+    @classmethod
+    def _networks(cls, value: str) -> str:
+        for part in (part.strip() for part in value.split(",") if part.strip()):
+            try:
+                ipaddress.ip_network(part)
+            except ValueError:
+                raise ValueError(f"{part!r} is no address or network, such as 10.0.0.7 or 10.0.0.0/8") from None
+        return value
+
     @field_validator("users")
     @classmethod
     def _whole_accounts(cls, value: str) -> str:
@@ -82,6 +133,20 @@ class Settings(BaseSettings):
                 # A half entry must not quietly mean "no sign-in"; its text may be a password and is not repeated.
                 raise ValueError(f"entry {number} is not name:password (a password can't contain a comma)")
         return value
+
+    @field_validator("page_url")
+    @classmethod
+    def _web_address(cls, value: str) -> str:
+        first = value.split(",")[0].strip().rstrip("/")  # a Space with names of its own lists all of them
+        if not first or first.startswith(("https://", "http://")):
+            return first
+        return f"https://{first}"
+
+    @model_validator(mode="after")
+    def _whole_app(self) -> Settings:
+        if bool(self.oauth_client_id) != bool(self.oauth_client_secret):
+            raise ValueError("DIPTYCH_OAUTH_CLIENT_ID and DIPTYCH_OAUTH_CLIENT_SECRET are only of use together")
+        return self
 
     @property
     def records_url(self) -> str:
@@ -115,6 +180,26 @@ class Settings(BaseSettings):
         return {name.strip(): password for name, _, password in pairs}
 
     @property
+    def trusted_proxies(self) -> list[str]:
+        """Who is believed about the address of a caller: this machine, and what ``proxies`` names."""
+        return ["127.0.0.1", "::1", *(part.strip() for part in self.proxies.split(",") if part.strip())]
+
+    @property
+    def owner_names(self) -> tuple[str, ...]:
+        """Who owns the page by name."""
+        return _names(self.owners)
+
+    @property
+    def reviewer_names(self) -> tuple[str, ...]:
+        """Who may review by name."""
+        return _names(self.reviewers)
+
+    @property
+    def signs_in_elsewhere(self) -> bool:
+        """Whether people may sign in with Hugging Face."""
+        return bool(self.oauth_client_id)
+
+    @property
     def is_loopback(self) -> bool:
         """Whether only this machine can reach the page."""
         return self.host in LOOPBACK
@@ -123,10 +208,21 @@ class Settings(BaseSettings):
         """Why the app must not start with these settings; None when it may."""
         if self.is_loopback or self.public or self.accounts:
             return None
+        if self.signs_in_elsewhere and not self.owner_names and not self.reviewer_names:
+            return (
+                "Anybody can have an account at Hugging Face. Name who may come in, in DIPTYCH_OWNERS and "
+                "DIPTYCH_REVIEWERS, or give --public for a demo with limits."
+            )
+        if self.signs_in_elsewhere:
+            return None
         return (
             f"Diptych will not listen on {self.host} without sign-in: anyone who reaches it could run jobs. "
             "Set DIPTYCH_USERS=name:password, or give --public for a demo with limits, or keep --host 127.0.0.1."
         )
+
+
+def _names(listed: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in listed.split(",") if name.strip())
 
 
 def _folder(path: Path) -> Path:

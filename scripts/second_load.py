@@ -33,7 +33,7 @@ from components.benchmark.load import LoadMaker, put_load  # noqa: E402
 from components.benchmark.spec import UseCase  # noqa: E402
 from components.benchmark.tokens import load_tokenizer  # noqa: E402
 from components.core.resampling import bootstrap  # noqa: E402
-from tests.engine.serving import BASE, HOOK, KEY, remote_client, served  # noqa: E402
+from tests.engine.serving import BASE, HOOK, KEY, launched, remote_client  # noqa: E402
 
 MODEL = "embedded/base"
 CASE = UseCase(id="text", label="text", prompt_tokens=128, output_tokens=64)
@@ -133,7 +133,8 @@ def main(options: argparse.Namespace) -> int:
     words, rng = TEXT.read_text(encoding="utf-8"), random.Random(7)
     maker = LoadMaker(words, len(words) / len(load_tokenizer(BASE).encode(words)))
     all_close = True
-    with served(BASE, port=port):
+    with launched(BASE, port=port) as server:
+        asyncio.run(server.wait_healthy())
         for concurrency in options.concurrency:
             found = {"ours": Figures(), "theirs": Figures()}
             for number in range(options.rounds + 1):

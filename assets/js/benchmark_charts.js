@@ -27,7 +27,8 @@
       [staticKl(value.static_kl || []), "KL from the base", "a quality suite"],
       [histogram(curves.kl_histogram, tokens), "Tokens by KL", "a quality suite"], [position(curves.kl_by_position, tokens), "KL by position", "a quality suite"],
       [classes(curves.kl_by_class, tokens), "KL by kind of token", "a quality suite"], [steps(curves.kl_by_step), "KL while generating", "a quality suite with prompt lengths"],
-      [survival(curves.survival), "Free answers that are still alike", "a quality suite with prompt lengths"], [load(model ? model.load : []), "Latency against request rate", "a throughput suite"],
+      [survival(curves.survival), "Free answers that are still alike", "a quality suite with prompt lengths"], [load(model ? model.load : []), "Latency against throughput", "a throughput suite"],
+      [rates(model ? model.rates : []), "Latency against request rate", "a throughput suite"],
       [history(value.history || []), "Mean KL over runs", "a second run of a quality suite"]];
     const charts = known.map(([chart]) => chart).filter(Boolean), waiting = known.filter(([chart]) => !chart);
     for (const chart of drawn) if (!chart.node.isConnected) drawn.delete(chart);
@@ -160,11 +161,23 @@
   function load(points) {
     const whole = points.filter((p) => p.requests_per_s && p.median_e2el_ms);
     if (!whole.length) return null;
-    return { id: "load", title: "Latency against request rate", words: "Each line is a use case on one model; its points are the levels of concurrency.", height: 360,
+    return { id: "load", title: "Latency against throughput", words: "Each line is a use case on one model; its points are the levels of concurrency.", height: 360,
       data: (ink) => unique(whole.map((p) => `${p.task.split(" ")[0]} · ${p.model}`)).map((name, i) => {
         const own = whole.filter((p) => `${p.task.split(" ")[0]} · ${p.model}` === name).sort((a, b) => a.requests_per_s - b.requests_per_s);
         return { type: "scatter", mode: "lines+markers", name: short(name), x: own.map((p) => p.requests_per_s), y: own.map((p) => p.median_e2el_ms), text: own.map((p) => p.task), line: { color: own[0].side === "base" ? ink.base : ink.cand, dash: ["solid", "dash", "dot", "dashdot"][Math.floor(i / 1) % 4] } };
       }), layout: { xaxis: { title: { text: "requests/s" } }, yaxis: { title: { text: "median E2EL, ms" }, rangemode: "tozero" } } };
+  }
+  /* The upper line of each is the 95th percentile. */
+  function rates(points) {
+    if (!points || !points.length) return null;
+    return { id: "rates", title: "Latency against request rate", words: "Requests come at random times, at shares of the base's highest rate: median with its interval, and the 95 % of the requests dotted.", height: 360,
+      data: (ink) => unique(points.map((p) => `${p.case} · ${p.model}`)).flatMap((name) => {
+        const own = points.filter((p) => `${p.case} · ${p.model}` === name).sort((a, b) => a.requests_per_s - b.requests_per_s), colour = own[0].side === "base" ? ink.base : ink.cand;
+        const x = own.map((p) => p.requests_per_s);
+        return [{ type: "scatter", mode: "lines+markers", name: short(name), legendgroup: name, x, y: own.map((p) => p.median_ms), line: { color: colour },
+          error_y: { type: "data", symmetric: false, array: own.map((p) => (p.high ?? p.median_ms) - p.median_ms), arrayminus: own.map((p) => p.median_ms - (p.low ?? p.median_ms)), thickness: 1 } },
+          { type: "scatter", mode: "lines", name: "95 %", legendgroup: name, showlegend: false, x, y: own.map((p) => p.p95_ms), line: { color: colour, width: 1, dash: "dot" } }];
+      }), layout: { xaxis: { title: { text: "requests/s" }, rangemode: "tozero" }, yaxis: { title: { text: "E2EL, ms" }, rangemode: "tozero" } } };
   }
   function history(all) {
     const runs = (row) => new Set(all.filter((r) => r.model === row.model && r.task === row.task).map((r) => r.job)).size;

@@ -8,11 +8,13 @@
   const FIELDS = [["text_file", "Text of your own", "/folder/text.txt", "UTF-8; instead of the text that comes with Diptych"],
     ["chunks", "Chunks", "", "Of the text, from its beginning; more is surer and takes longer"],
     ["items_file", "Items of your own", "/folder/rows.jsonl", "Lines of {messages, answers, images, metric}"],
-    ["items", "Items", "", "Questions asked of both models"],
+    ["items", "Items", "", "Questions asked of both models; of each task"],
+    ["lm_eval", "Text tasks of lm-eval", "mmlu, mgsm_native_cot_en", "Names; diptych_choices and diptych_sums come with Diptych, others from the hub"],
     ["requests", "Requests", "", "Of each use case and level in one round"],
     ["output_tokens", "Output tokens", "", "Length of the answers under load"],
     ["usd_per_hour", "USD per hour", "", "Of one device; without it there is no cost"]];
   const NUMBERS = ["chunks", "items", "requests", "output_tokens", "usd_per_hour"];
+  const LISTS = ["lm_eval"];
   const OUTCOMES = { pass: "dt-ok", warn: "dt-warn", fail: "dt-bad", "not enough data": "" };
   const SUITES = { quality: "Quality", accuracy: "Accuracy", throughput: "Throughput", cost: "Cost" };
 
@@ -41,13 +43,14 @@
         value.started && !value.refused ? el("p", { class: "dt-soft", role: "status" }, "Queued. It runs on when you close the page.") : null,
         value.may_control ? el("div", { class: "dt-form-actions" }, el("button", { class: "dt-btn dt-primary", type: "button", disabled: waiting !== "", onclick: start }, "Start"),
           el("span", { class: "dt-soft" }, "Starts engines of its own, one pair at a time."))
-          : el("p", { class: "dt-soft" }, "Visitors can look, not start jobs. Sign in to start one."));
+          : el("p", { class: "dt-soft" }, d.askToSignIn("start jobs")));
     }
     function start() {
       const overrides = { convention: draft.convention, text: draft.text };
       for (const [name, text] of Object.entries(draft.fields)) {
         if (!text.trim()) continue;
-        overrides[name] = NUMBERS.includes(name) && !Number.isNaN(Number(text)) ? Number(text) : text.trim();
+        const number = NUMBERS.includes(name) && !Number.isNaN(Number(text));
+        overrides[name] = number ? Number(text) : LISTS.includes(name) ? text.split(/[\s,]+/).filter(Boolean) : text.trim();
       }
       waiting = d.randomKey();
       trigger("start", { key: waiting, model: draft.model, suite: draft.suite, overrides });

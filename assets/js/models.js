@@ -2,7 +2,7 @@
 (function () {
   "use strict";
   const d = window.diptych;
-  const { el, fill, setText } = d;
+  const { el, button, fill, setText } = d;
   const NAMES = { start: "Start", stop: "Stop", restart: "Restart", wake: "Wake" };
 
   window.diptych.models = function (element, props, trigger, watch, server) {
@@ -50,5 +50,4 @@
     }
     refresh();
   }
-  function button(label, action) { return el("button", { class: "dt-btn dt-small", type: "button", onclick: action }, label); }
 })();

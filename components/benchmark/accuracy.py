@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -125,26 +125,48 @@ class ComparedItems:
         return sorted(rows, key=lambda row: (not row["lost"], row["id"]))[:_MOST_FLIPPED]
 
 
-def add_accuracy(
-    recorder: Recorder, found: ComparedItems, asked: int, name: str, metric: str, model: str, base: str, scheme: str
-) -> None:
-    """Records of one set: per kind and over all, both models' scores, recovery, McNemar's p, the items that flipped."""
+@dataclass(frozen=True)
+class MeasuredSet:
+    """One set of items, asked of both models.
+
+    Attributes:
+        asked: how many were asked; those that could not be are not in ``found``.
+        pictures: where the items' pictures lie; None = they have none.
+        details: what a reader must know to compare the figures with others'.
+    """
+
+    name: str
+    metric: str
+    found: ComparedItems
+    asked: int
+    pictures: Path | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+def add_accuracy(recorder: Recorder, measured: MeasuredSet, kept: str, model: str, base: str, scheme: str) -> None:
+    """Records of one set: per kind and over all, both models' scores, recovery, McNemar's p, the items that flipped.
+
+    Args:
+        kept: the folder in the job's result that holds the items that flipped.
+    """
+    found, name = measured.found, measured.name
     every = list(range(len(found.items)))
     kinds = sorted({item.kind for item in found.items if item.kind})
-    failed = asked - len(every)
-    note = f"{failed} of {asked} items could not be asked and are left out." if failed else ""
+    failed = measured.asked - len(every)
+    note = f"{failed} of {measured.asked} items could not be asked and are left out." if failed else ""
     for kind, chosen in [("", every), *((kind, [i for i in every if found.items[i].kind == kind]) for kind in kinds)]:
         task = f"{name}: {kind}" if kind else name
         result = paired(*found.scores(chosen))
         about: dict[str, Any] = {"base": base, "scheme": scheme, "n": len(chosen), "n_unit": "items", "note": note}
         details: dict[str, Any] = {
-            "metric": metric, "kind": kind, "base_only_right": result.base_only,
-            "candidate_only_right": result.candidate_only,
+            "metric": measured.metric, "kind": kind, "base_only_right": result.base_only,
+            "candidate_only_right": result.candidate_only, **({} if kind else measured.details),
         }  # fmt: skip
         _add_scores(recorder, result, model, task, about, details)
     recorder.add(
         "accuracy", model, name, "flipped_items", float(len(found.flipped())), base=base, scheme=scheme,
-        n=len(every), n_unit="items", note=note, details={"metric": metric, "items": found.flipped()},
+        n=len(every), n_unit="items", note=note,
+        details={"metric": measured.metric, "items": found.flipped(), "kept": kept},
     )  # fmt: skip
 
 

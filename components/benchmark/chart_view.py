@@ -53,3 +53,13 @@ def _size(records: Sequence[BenchmarkRecord], labels: dict[str, str]) -> list[di
         if r.metric == "mean_kl_base_to_candidate_nats" and r.value is not None and weights.get(r.model)
         and not r.task.startswith("generation")
     ]  # fmt: skip
+
+
+def rate_points(records: Sequence[BenchmarkRecord], labels: dict[str, str]) -> list[dict[str, Any]]:
+    """Latency against request rate: a point for each model, use case and rate."""
+    return [
+        {"model": labels.get(r.model, r.model), "side": "candidate" if r.base else "base", "case": r.task.split(",")[0],
+         "requests_per_s": r.details["requests_per_s"], "median_ms": r.value, "low": r.low, "high": r.high,
+         "p95_ms": r.details["p95"]}
+        for r in records if r.metric == "e2el_at_rate_ms" and r.value is not None
+    ]  # fmt: skip

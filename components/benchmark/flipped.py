@@ -1,6 +1,7 @@
 """Items that flipped, kept with their pictures in the job's result: one click away from Compare, a folder for Review.
 
-``flipped-<candidate>/rows.jsonl`` has the columns that Review reads; the pictures lie beside it, named after content.
+``flipped-<candidate>/rows.jsonl`` (``-2`` for a second set, and so on) has the columns that Review reads; the pictures
+lie beside it, named after content.
 """
 
 from __future__ import annotations
@@ -34,16 +35,16 @@ class FlippedQuestion:
     other_messages: int
 
 
-def folder_of(result: Path, candidate_id: str) -> Path:
-    """Where a job's result keeps one candidate's flipped items."""
-    return result / f"flipped-{candidate_id}"
+def folder_name(candidate_id: str, number: int) -> str:
+    """Where in a job's result one candidate's flipped items of its numbered set are kept."""
+    return f"flipped-{candidate_id}" + (f"-{number + 1}" if number else "")
 
 
-def keep_flipped(folder: Path, found: ComparedItems, source: Path) -> None:
+def keep_flipped(folder: Path, found: ComparedItems, source: Path | None) -> None:
     """Write rows and pictures of the items that flipped.
 
     Args:
-        source: where the items' pictures lie.
+        source: where the items' pictures lie; None = they have none.
 
     Raises:
         OSError: they can't be read or written.
@@ -55,7 +56,7 @@ def keep_flipped(folder: Path, found: ComparedItems, source: Path) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     rows = []
     for item in items:
-        names = [_keep_picture(folder, source / name) for name in item.images]
+        names = [_keep_picture(folder, source / name) for name in item.images if source is not None]
         rows.append({
             "id": item.id, "prompt": item.messages[-1].content, "images": names, "reference": item.answers[0],
             "tags": [*([item.kind] if item.kind else []), "lost" if lost[item.id] else "won"],
@@ -91,7 +92,8 @@ class FlippedItems:
         newest = max(fitting, key=lambda record: record.created_at, default=None)
         if newest is None:
             raise RecordNotFoundError("No such list of items was measured.", "Run the accuracy suite.")
-        found = folder_of(self._jobs_dir / str(newest.job_id) / "result", model.rpartition("/")[2])
+        kept = str(newest.details.get("kept") or folder_name(model.rpartition("/")[2], 0))
+        found = self._jobs_dir / str(newest.job_id) / "result" / Path(kept).name
         if not (found / ROWS).is_file():
             raise RecordNotFoundError("The job's files are gone, or it kept no items.", "Run the accuracy suite again.")
         return found

@@ -17,17 +17,19 @@ from pathlib import Path
 import orjson
 from pydantic import JsonValue
 
-from components.benchmark.accuracy import ComparedItems, Judged, add_accuracy, ask_all
+from components.benchmark.accuracy import ComparedItems, Judged, MeasuredSet, add_accuracy, ask_all
 from components.benchmark.environment import environment
-from components.benchmark.flipped import folder_of, keep_flipped
+from components.benchmark.flipped import folder_name, keep_flipped
 from components.benchmark.load import LoadMaker
 from components.benchmark.quality import QualityRun
 from components.benchmark.quality_records import add_generation, add_quality
+from components.benchmark.rates import add_rates, measure_rates
 from components.benchmark.recorder import Recorder
 from components.benchmark.rows import Item, read_items
 from components.benchmark.spec import BenchmarkSpec
 from components.benchmark.store import PieceStore
 from components.benchmark.tasks import until_cancelled
+from components.benchmark.text_tasks import TextTaskRun, compare_answers
 from components.benchmark.throughput import add_cost, add_throughput, measure_throughput
 from components.benchmark.tokens import TextTokenizer, load_tokenizer
 from components.benchmark.weights import weights_bytes
@@ -147,23 +149,40 @@ class Driver:
             await asyncio.to_thread(add_generation, self._recorder, continued, model, base, scheme, settings.draws)
 
     async def _accuracy(self, now: _Pair) -> None:
-        settings, pair = self._spec.accuracy, self._spec.pair
-        if settings.file is None:
-            self._say("Accuracy", "There are no items for this pair; name some as overrides.items_file.")
-            return
-        file = Path(settings.file)
+        settings, found = self._spec.accuracy, []
+        if settings.file is not None:
+            found.append(await self._items(now, Path(settings.file)))
+        if settings.lm_eval:
+            found += await self._text_tasks(now)
+        if not found:
+            self._say("Accuracy", "There are no items for this pair; name some as overrides.items_file or lm_eval.")
+        pair = self._spec.pair
+        for number, one in enumerate(found):
+            kept = folder_name(now.model.id, number)
+            await asyncio.to_thread(keep_flipped, self._folder.partial / kept, one.found, one.pictures)
+            add_accuracy(
+                self._recorder, one, kept, pair.engine_id(now.model), pair.engine_id(pair.base), now.model.scheme
+            )
+
+    async def _items(self, now: _Pair, file: Path) -> MeasuredSet:
+        settings = self._spec.accuracy
         items = await asyncio.to_thread(read_items, file, settings.items)
         if self._base_answers is None:
             self._base_answers = await self._ask(now.base, items, file, "base")
         answers = await self._ask(now.candidate, items, file, now.model.id)
-        found = ComparedItems.of(items, self._base_answers, answers)
-        kept = folder_of(self._folder.partial, now.model.id)
-        await asyncio.to_thread(keep_flipped, kept, found, file.parent)
         metric = settings.metric or ", ".join(sorted({item.metric for item in items}))
-        add_accuracy(
-            self._recorder, found, len(items), settings.name, metric, pair.engine_id(now.model),
-            pair.engine_id(pair.base), now.model.scheme,
-        )  # fmt: skip
+        found = ComparedItems.of(items, self._base_answers, answers)
+        return MeasuredSet(settings.name, metric, found, asked=len(items), pictures=file.parent)
+
+    async def _text_tasks(self, now: _Pair) -> list[MeasuredSet]:
+        spec = self._spec
+        store, work = PieceStore(self._work / "answers"), self._folder.partial / "lm-eval"
+        run = TextTaskRun(
+            Path(spec.repository), Path(spec.state_dir), work, store, spec.accuracy, self._folder.append_event
+        )
+        base, candidate = await run.answers(now.base, "base"), await run.answers(now.candidate, now.model.id)
+        await asyncio.to_thread(shutil.rmtree, work, ignore_errors=True)
+        return compare_answers(base, candidate)
 
     async def _ask(self, served: Served, items: list[Item], file: Path, name: str) -> list[Judged]:
         def tell(done: int, count: int) -> None:
@@ -185,6 +204,8 @@ class Driver:
         schemes: dict[str, str] = {base: pair.base.scheme, model: now.model.scheme}
         add_throughput(self._recorder, results, settings, base, schemes)
         add_cost(self._recorder, results, settings, self._spec.cost, base, schemes)
+        curves = await measure_rates(clients, base, maker, settings, tell)
+        add_rates(self._recorder, curves, settings, base, schemes)
 
     def _load_maker(self, tokenizer: TextTokenizer) -> LoadMaker:
         texts = [Path(text.file) for text in self._spec.quality.texts if text.file]

@@ -7,6 +7,7 @@ all requests over the wall time.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import random
@@ -115,6 +116,33 @@ async def put_load(
 
     started_s = time.perf_counter()
     await run_all(worker() for _ in range(min(concurrency, len(chats))))
+    return LoadResult(time.perf_counter() - started_s, tuple(found))
+
+
+async def put_load_at_rate(
+    client: EngineClient, chats: Sequence[tuple[dict[str, Any], ...]], case: UseCase, requests_per_s: float,
+    rng: random.Random, *, fixed: bool,
+) -> LoadResult:  # fmt: skip
+    """All chats, each sent at its own time whether earlier ones have ended or not: Poisson arrivals.
+
+    Args:
+        rng: draws the gaps, exponential with mean 1 / ``requests_per_s``; equal ones make equal arrivals.
+
+    Raises:
+        EngineNotReadyError: the engine does not answer at all.
+    """
+    found: list[RequestTiming] = []
+    due_s, due = 0.0, list[float]()
+    for _ in chats:
+        due.append(due_s)
+        due_s += rng.expovariate(requests_per_s)
+
+    async def send(messages: tuple[dict[str, Any], ...], after_s: float) -> None:
+        await asyncio.sleep(after_s)
+        found.append(await _one(client, messages, case, fixed=fixed))
+
+    started_s = time.perf_counter()
+    await run_all(send(messages, after_s) for messages, after_s in zip(chats, due, strict=True))
     return LoadResult(time.perf_counter() - started_s, tuple(found))
 
 

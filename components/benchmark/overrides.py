@@ -21,6 +21,7 @@ from components.benchmark.spec import (
     TextCorpus,
     ThroughputSettings,
 )
+from components.benchmark.text_tasks import check_task_names
 from components.benchmark.throughput import CARD_USE_CASES
 from components.core.answers import Record
 from components.core.errors import InputError
@@ -51,6 +52,8 @@ class Overrides(Record):
     all_chunks: bool = Field(default=False, description="The whole text")
     items_file: str | None = Field(default=None, max_length=1000, description="rows.jsonl of one's own")
     items: int | None = Field(default=None, ge=2, le=20_000)
+    lm_eval: tuple[str, ...] = Field(default=(), max_length=16, description="Text tasks for lm-eval, such as mmlu")
+    shots: int | None = Field(default=None, ge=0, le=64, description="Examples before them; None = as the task says")
     metric: str | None = Field(default=None)
     max_tokens: int | None = Field(default=None, ge=1, le=8192, description="Of an answer of the accuracy suite")
     draws: int = Field(default=1000, ge=100, le=20_000)
@@ -63,6 +66,9 @@ class Overrides(Record):
     rounds: int | None = Field(default=None, ge=1, le=20)
     output_tokens: int | None = Field(default=None, ge=2, le=8192)
     fixed_length: bool = True
+    rate_shares: tuple[float, ...] = Field(
+        default=(0.3, 0.6, 0.9), max_length=8, description="Request rates as shares of the base's highest; empty = none"
+    )
     hardware: str | None = Field(default=None, max_length=64)
     devices: int = Field(default=1, ge=1, le=64)
     usd_per_hour: float | None = Field(default=None, gt=0, le=10_000)
@@ -101,6 +107,13 @@ def check_overrides(given: object) -> Overrides:
         _one_of(found.metric, tuple(METRICS), "metric")
     for case in found.use_cases or ():
         _one_of(case, tuple(case.id for case in CARD_USE_CASES), "use_cases")
+    check_task_names(found.lm_eval)
+    if any(not 0 < share <= 2 for share in found.rate_shares):
+        raise InputError(
+            "rate_shares holds a share that can't be used.",
+            "Accepted: above 0, up to 2.",
+            field="overrides.rate_shares",
+        )
     for name in ("concurrency", "prompt_lengths"):
         if any(not 1 <= number <= 65_536 for number in getattr(found, name) or ()):
             raise InputError(
@@ -214,8 +227,9 @@ def _accuracy(given: Overrides, sets: Path, *, own: bool) -> AccuracySettings:
         read_items(file, given.items)
     changed = {"max_tokens": given.max_tokens} if given.max_tokens else {}
     return AccuracySettings(
-        file=str(file) if file else None, name=name, items=given.items or 300, metric=given.metric, **changed
-    )
+        file=str(file) if file else None, name=name, items=given.items or 300, metric=given.metric,
+        lm_eval=given.lm_eval, shots=given.shots, **changed,
+    )  # fmt: skip
 
 
 def _throughput(given: Overrides, pair: PairProfile, device: str) -> ThroughputSettings:
@@ -231,6 +245,8 @@ def _throughput(given: Overrides, pair: PairProfile, device: str) -> ThroughputS
         requests=given.requests or small["requests"],
         rounds=given.rounds or small["rounds"],
         fixed_length=given.fixed_length,
+        rate_cases=tuple(case.id for case in cases[-1 if device == "cpu" else 0 :]),
+        rate_shares=given.rate_shares,
     )
 
 

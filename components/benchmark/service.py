@@ -85,10 +85,11 @@ class BenchmarkService:
         pair, candidates = self._models(spec.get("models"))
         overrides = check_overrides({} if spec.get("overrides") is None else spec["overrides"])
         settings = settings_of(overrides, pair, self._settings.repository, self._settings.device)
-        if suite == "accuracy" and settings.accuracy.file is None:
+        if suite == "accuracy" and settings.accuracy.file is None and not settings.accuracy.lm_eval:
             raise InputError(
-                f"There are no items for {pair.title}.", "Name a rows.jsonl with answers.", field="overrides.items_file"
-            )
+                f"There are no items for {pair.title}.", "Name a rows.jsonl with answers, or tasks of lm-eval.",
+                field="overrides.items_file",
+            )  # fmt: skip
         found = BenchmarkSpec(
             pair=pair, candidate_ids=candidates, suite=suite, quality=settings.quality, accuracy=settings.accuracy,
             throughput=settings.throughput, cost=settings.cost, device=self._settings.device,

@@ -52,6 +52,8 @@ class AccuracySettings(Record):
     name: str = ""
     items: int | None = Field(default=300, ge=2, description="From the beginning; None = all")
     metric: str | None = Field(default=None, description="For all items; None = each row's own")
+    lm_eval: tuple[str, ...] = Field(default=(), description="Text tasks that lm-eval asks")
+    shots: int | None = Field(default=None, ge=0, description="Examples before them; None = as the task says")
     max_tokens: int = Field(default=96, ge=1)
     concurrency: int = Field(default=8, ge=1, le=256)
 
@@ -75,6 +77,8 @@ class ThroughputSettings(Record):
     rounds: int = Field(default=2, ge=1, description="Base and candidate in turn")
     fixed_length: bool = Field(default=True, description="Exactly output_tokens; false = to the natural end")
     seed: int = 0
+    rate_cases: tuple[str, ...] = Field(default=(), description="Use cases asked at request rates too")
+    rate_shares: tuple[float, ...] = Field(default=(), description="Rates as shares of the base's highest")
 
 
 class CostSettings(Record):

@@ -42,12 +42,12 @@ async def measure_throughput(
         for number in range(settings.rounds)
     ]  # fmt: skip
     for case in settings.use_cases:
-        chats = _chats(maker, case, settings.seed - 1, _WARM_UP)
+        chats = chats_of(maker, case, settings.seed - 1, _WARM_UP)
         for client in clients.values():
             await put_load(client, chats, case, 1, fixed=settings.fixed_length)
     for step, (number, case, level) in enumerate(todo):
         names = list(clients) if number % 2 == 0 else list(reversed(clients))
-        chats = _chats(maker, case, settings.seed + number, max(settings.requests, level))
+        chats = chats_of(maker, case, settings.seed + number, max(settings.requests, level))
         for place, name in enumerate(names):
             told = f"{case.label}, {level} at a time, {name}"
             tell(step * len(names) + place, len(todo) * len(names), told)
@@ -56,7 +56,7 @@ async def measure_throughput(
     return found
 
 
-def _chats(maker: LoadMaker, case: UseCase, seed: int, count: int) -> list[tuple[dict[str, Any], ...]]:
+def chats_of(maker: LoadMaker, case: UseCase, seed: int, count: int) -> list[tuple[dict[str, Any], ...]]:
     """The same for every model, others in every round."""
     return [maker.messages(case, random.Random(f"{case.id}:{seed}:{index}")) for index in range(count)]  # noqa: S311
 
@@ -73,8 +73,13 @@ def add_throughput(
 
 def task_of(case: UseCase, level: int) -> str:
     """How a use case at one level is named in records."""
+    return f"{name_of(case)}, {level} at a time"
+
+
+def name_of(case: UseCase) -> str:
+    """A use case with its shape."""
     shape = f"{case.image[0]}×{case.image[1]}, " if case.image else ""
-    return f"{case.id} ({shape}{case.prompt_tokens}/{case.output_tokens} tokens), {level} at a time"
+    return f"{case.id} ({shape}{case.prompt_tokens}/{case.output_tokens} tokens)"
 
 
 def _add_level(
@@ -92,9 +97,9 @@ def _add_level(
     add("success_percent", 100 * len(good) / asked, n=asked, details={"errors": _errors(rounds)})
     if not good:
         return
-    for metric, values in _latencies(good).items():
+    for metric, values in latencies(good).items():
         if len(values):
-            _add_latency(add, metric, values)
+            add_latency(add, f"median_{metric}", values)
     for metric, per_round in _rates(rounds).items():
         add(metric, float(np.mean(per_round)), details={"rounds": per_round}, low=min(per_round), high=max(per_round),
             interval=f"smallest and largest of {len(per_round)} rounds")  # fmt: skip
@@ -107,7 +112,8 @@ def _add_level(
         add("prefill_tokens_per_s", 1000 * prompt / float(np.median(first)))
 
 
-def _latencies(good: Sequence[RequestTiming]) -> dict[str, Floats]:
+def latencies(good: Sequence[RequestTiming]) -> dict[str, Floats]:
+    """Values of each request, or gap between two pieces, by metric."""
     return {
         "ttft_ms": np.array([r.ttft_ms for r in good if r.ttft_ms is not None]),
         "tpot_ms": np.array([r.tpot_ms for r in good if r.tpot_ms is not None]),
@@ -117,13 +123,15 @@ def _latencies(good: Sequence[RequestTiming]) -> dict[str, Floats]:
     }
 
 
-def _add_latency(add: Callable[..., None], metric: str, values: Floats) -> None:
+def add_latency(add: Callable[..., None], metric: str, values: Floats, **facts: Any) -> None:
+    """The median with its interval, percentiles, mean, minimum and maximum in the details, and ``facts`` there too."""
     spread = dict(zip(("p50", "p90", "p95", "p99"), np.percentile(values, (50, 90, 95, 99)).tolist(), strict=True))
-    details = {**spread, "mean": float(values.mean()), "min": float(values.min()), "max": float(values.max())}
-    groups = [values[index : index + 1] for index in range(len(values))] if metric != "itl_ms" else []
+    details = {**spread, "mean": float(values.mean()), "min": float(values.min()), "max": float(values.max()),
+               **facts}  # fmt: skip
+    groups = [values[index : index + 1] for index in range(len(values))] if metric != "median_itl_ms" else []
     median = bootstrap(groups, lambda drawn: np.array([np.median(drawn)])) if len(groups) > 1 else [None]
     value: float | Interval = median[0] or float(np.median(values))
-    add(f"median_{metric}", value, details=details, interval="95 %, bootstrap over requests" if median[0] else "")
+    add(metric, value, details=details, interval="95 %, bootstrap over requests" if median[0] else "")
 
 
 def _rates(rounds: Sequence[LoadResult]) -> dict[str, list[float]]:

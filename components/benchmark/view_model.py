@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from components.benchmark.chart_view import trade_offs
+from components.benchmark.chart_view import rate_points, trade_offs
 from components.benchmark.corpora import CONVENTIONS
 from components.benchmark.spec import SUITE_CHOICES
 from components.benchmark.verdict import Limit, Verdict, judge, newest, number
@@ -39,6 +39,8 @@ _TABLE_METRICS = {
         ("output_tokens_per_s", "Output tok/s"), ("requests_per_s", "Requests/s"), ("median_ttft_ms", "TTFT, ms"),
         ("median_tpot_ms", "TPOT, ms"), ("median_itl_ms", "ITL, ms"), ("median_e2el_ms", "E2EL, ms"),
         ("prefill_tokens_per_s", "Prefill tok/s"), ("success_percent", "Success, %"), ("mean_e2el_ms", "Mean E2EL, ms"),
+        ("max_requests_per_s", "Highest requests/s"), ("ttft_at_rate_ms", "TTFT at that rate, ms"),
+        ("e2el_at_rate_ms", "E2EL at that rate, ms"),
     ),
     "cost": (
         ("queries_per_usd", "Queries per USD"), ("usd_per_million_output_tokens", "USD per 1M output tokens"),
@@ -90,7 +92,8 @@ def _model_view(
         "runs": sorted({record.job_id for record in own if record.job_id}),
         "verdict": verdict_view(judge(own, limits)),
         "tables": [table for suite in _TABLE_METRICS if (table := _table(suite, shown))],
-        "curves": _curves(shown), "load": _load([*shown, *theirs], labels), "flipped": _flipped(shown),
+        "curves": _curves(shown), "load": _load([*shown, *theirs], labels),
+        "rates": rate_points([*shown, *theirs], labels), "flipped": _flipped(shown),
     }  # fmt: skip
 
 
@@ -139,7 +142,7 @@ def _curves(records: Sequence[BenchmarkRecord]) -> dict[str, list[dict[str, Any]
 
 
 def _load(records: Sequence[BenchmarkRecord], labels: dict[str, str]) -> list[dict[str, Any]]:
-    """Points of latency against rate: one for each model, use case and level."""
+    """Points of latency against throughput: one for each model, use case and level of concurrency."""
     wanted = ("requests_per_s", "median_e2el_ms", "output_tokens_per_s", "median_ttft_ms")
     points: dict[tuple[str, str], dict[str, Any]] = {}
     for record in records:

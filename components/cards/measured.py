@@ -139,6 +139,22 @@ def write_accuracy(writer: CardWriter) -> None:
         ])  # fmt: skip
     head = ["Items", "n", "Base", "This model", "Recovery", "McNemar p", "Record"]
     writer.write(table(head, rows))
+    for task in tasks:
+        _write_tool(writer, task)
+
+
+def _write_tool(writer: CardWriter, task: str) -> None:
+    """By which tool a text task was asked, and the standard errors that it tells."""
+    own = writer.record(task, "candidate_score_percent")
+    if own is None or not own.details.get("tool"):
+        return
+    errors = [
+        f"{words} ±{writer.fact(f'{own.details[name]:.2f}', own.id)}"
+        for words, name in (("base", "base_stderr_points"), ("this model", "candidate_stderr_points"))
+        if isinstance(own.details.get(name), int | float)
+    ]
+    told = f"; standard error in points: {', '.join(errors)}" if errors else ""
+    writer.write(f"{text(task)}: asked through {writer.fact(own.details['tool'], own.id)}{told}.")
 
 
 def write_throughput(writer: CardWriter, base: CardWriter) -> None:

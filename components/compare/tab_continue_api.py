@@ -31,7 +31,7 @@ def add_continue_api(turns: TurnService, access: Access) -> None:
         trace = (await turns.conversation(trace_id))[-1]
         source, target = read_side(trace, options, "path", "base"), read_side(trace, options, "into", "candidate")
         choice = Choice.read({**options, "answer_id": source.slot.id})
-        with access.one_visitor_at_a_time(request, GOING_ON):
+        with access.one_visitor_at_a_time(request, GOING_ON, answers=1):
             live, slot = await turns.continue_from(trace_id, target.slot.position, choice)
             async for _ in turns.stream(live, slot, lambda: 0.25):
                 pass

@@ -37,6 +37,7 @@ def wire_repeat(card: gr.HTML, repeating: RepeatService, access: Access) -> None
         shown = _Shown(str(asked.get("turn")), most)
         try:
             wish = RepeatWish.read({name: asked.get(name) for name in ("n", "temperature", "seed")}, most=most)
+            access.spend(request, [1] * wish.count)
             # Closed at once when the page goes away: the engines must not work for nobody.
             async with aclosing(repeating.run(shown.turn, wish, visitor=most < MOST)) as progresses:
                 async for progress in progresses:
@@ -90,6 +91,7 @@ def add_repeat_api(repeating: RepeatService, access: Access) -> None:
     ) -> dict[str, Any]:
         most = _most(access, request)
         wish = RepeatWish.read(options, most=most)
+        access.spend(request, [1] * wish.count)
         async with aclosing(repeating.run(trace_id, wish, visitor=most < MOST)) as progresses:
             ended = [progress.repeat async for progress in progresses][-1]
         return repeat_to_dict(ended)

@@ -264,3 +264,15 @@ class NotPermittedError(AccessError):
     """Sign-in is needed for this."""
 
     code = "not_permitted"
+
+
+class VisitorLimitError(AccessError):
+    """A visitor of a public page has taken what one visitor may take."""
+
+    code = "visitor_limit"
+
+
+class SignInError(AccessError):
+    """Signing in elsewhere did not work out; nobody is signed in by it."""
+
+    code = "sign_in"

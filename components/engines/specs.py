@@ -18,7 +18,7 @@ from components.engines.vocabulary import Vocabulary, load_vocabulary
 from components.profiles.argv import EngineCommand, engine_command, sleeps
 from components.profiles.schema import RemoteSource, ServeSettings
 
-_HOOK = Path(__file__).parent / "inside_vllm"
+HOOK = Path(__file__).parent / "inside_vllm"
 _GIB = 1024**3
 # Resident memory of a vLLM CPU engine beside weights and KV cache: Python, torch, four processes.
 # About 1 GB was seen for the embedded pair.
@@ -144,7 +144,7 @@ class _LocalEngine:
             python=settings.python,
             api_key=self._key,
             cache_root=settings.state_dir / "vllm-cache",
-            hook_path=_HOOK,
+            hook_path=HOOK,
             exchange=exchange_folder(settings.state_dir),
             cpu_threads=settings.cpu_threads,
             inherited=inherited,

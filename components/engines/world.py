@@ -7,16 +7,13 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
+from components.core.clock import utc_now
 from components.core.restart import RestartPolicy
 from components.engines.memory import free_memory_bytes, oom_kills
 from components.engines.status import Timeouts
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 @dataclass(frozen=True)
@@ -27,7 +24,7 @@ class World:
     timeouts: Timeouts = field(default_factory=Timeouts)
     policy: RestartPolicy = field(default_factory=RestartPolicy)
     monotonic: Callable[[], float] = time.monotonic
-    utc_now: Callable[[], datetime] = _utc_now
+    utc_now: Callable[[], datetime] = utc_now
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep  # between two starts only
     chance: Callable[[], float] = random.random
     free_memory_bytes: Callable[[], int] = free_memory_bytes

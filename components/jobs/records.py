@@ -10,13 +10,13 @@ import json
 import os
 import shutil
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BeforeValidator, Field, JsonValue, ValidationError
 
 from components.core.answers import Record
+from components.core.clock import utc_now
 from components.core.errors import DiskFullError, StorageError
 from components.core.states import JobState
 from components.storage.atomic_write import make_private_folder, translate_os_error, write_atomically
@@ -29,11 +29,6 @@ EndState = Literal["SUCCEEDED", "FAILED", "STOPPED"]
 
 # Cut, not refused: an event tells of work, it must never end it.
 _Line = Annotated[str, BeforeValidator(lambda text: text[:1000] if isinstance(text, str) else text)]
-
-
-def utc_now() -> datetime:
-    """The moment an event or an exit record carries."""
-    return datetime.now(UTC)
 
 
 class JobEvent(Record):

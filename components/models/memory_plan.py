@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,19 +9,17 @@ from typing import Any
 
 from components.core.errors import InputError, PreparationError
 from components.core.memory_plan import ARRANGEMENTS, ModelMemory, Spread, Use, image_tokens
+from components.core.model_names import ACCEPTED, REPO_ID, checked_model_name
 from components.engines.catalog import Catalog, CatalogEntry
 from components.engines.model_memory import ModelMemoryReader
 from components.profiles.loader import load_hardware
 from components.profiles.memory_fit import HardwareFit, hardware_table, use_of
 from components.profiles.schema import FolderSource, HubSource, PairProfile, ServeSettings
 
-_REPO_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*")
 _SIZES = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
 _FIELDS = ("users", "context", "kv_cache_dtype", "arrangement", *_SIZES)
 _LIMITS = {"users": 1024, "context": 1_048_576, **dict.fromkeys(_SIZES, 64)}
 _KV_TYPES = ("auto", "fp8", "fp8_e4m3", "fp8_e5m2")
-_ACCEPTED = "Accepted: a pair, pair/model, owner/name of a repository, or the absolute path of a folder."
-_MAX_LENGTH = 1000
 # The use cases of card 001, width × height in pixels.
 PICTURES = ((1680, 2240), (640, 480), (480, 360))
 
@@ -92,7 +89,7 @@ class MemoryPlanner:
         """The plan of a model of the catalog (a candidate: beside its base), of a repository or of a folder.
 
         Args:
-            named: see ``_ACCEPTED``; a pair stands for its first candidate. "" = ``default``.
+            named: see ``ACCEPTED``; a pair stands for its first candidate. "" = ``default``.
             options: users (count), context (tokens of each user), kv_cache_dtype, and how models lie on the GPUs:
                 arrangement and three parallel sizes. What is left out is the profile's, or as it fits.
             may_read: whether the caller may have folders of this machine and the hub read.
@@ -100,7 +97,7 @@ class MemoryPlanner:
         Raises:
             InputError: names the field and what is accepted.
         """
-        wish, named = _read_options(options), _checked_name(named) or default
+        wish, named = _read_options(options), checked_model_name(named) or default
         try:
             models, limit = self._models(named, may_read)
             entries = self._entries(named)
@@ -129,8 +126,8 @@ class MemoryPlanner:
             )
         if named.startswith("/"):
             return ((self._reader.of_folder(Path(named)), ServeSettings()),), None
-        if not _REPO_ID.fullmatch(named):
-            raise InputError(f"There is no model {named[:100]!r}.", _ACCEPTED, field="model")
+        if not REPO_ID.fullmatch(named):
+            raise InputError(f"There is no model {named[:100]!r}.", ACCEPTED, field="model")
         return ((self._reader.of_repository(named), ServeSettings()),), None
 
     def _entries(self, named: str) -> Sequence[CatalogEntry]:
@@ -168,12 +165,6 @@ def _picture_tokens(limit: int | None, patch: int | None) -> tuple[tuple[int, in
 
 def _is_base(entry: CatalogEntry) -> bool:
     return entry.model.role == "base"
-
-
-def _checked_name(named: object) -> str:
-    if not isinstance(named, str) or len(named) > _MAX_LENGTH or not named.isprintable():
-        raise InputError("The name of the model can't be used.", _ACCEPTED, field="model")
-    return named.strip()
 
 
 def _read_options(options: Mapping[str, Any]) -> _Wish:

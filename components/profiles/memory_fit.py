@@ -67,15 +67,20 @@ def hardware_table(
         models: one, or base and candidate, each with the settings it is served with.
         hardware: profiles; of several with the same size the first is taken, those without a size are left out.
     """
-    by_size: dict[int, HardwareProfile] = {}
-    for one in hardware:
-        if one.sold_as_gb is not None and one.memory_gib is not None:
-            by_size.setdefault(one.sold_as_gb, one)
     return tuple(
-        hardware_fit(models, use, by_size[size], count, kv_dtype=kv_dtype)
-        for size in sorted(by_size)
+        hardware_fit(models, use, same[0], count, kv_dtype=kv_dtype)
+        for same in by_size(hardware).values()
         for count in gpu_counts
     )
+
+
+def by_size(hardware: Sequence[HardwareProfile]) -> dict[int, list[HardwareProfile]]:
+    """GPUs by the gigabytes they are sold with, smallest first; those without a known size are left out."""
+    found: dict[int, list[HardwareProfile]] = {}
+    for one in sorted(hardware, key=lambda one: one.sold_as_gb or 0):
+        if one.sold_as_gb is not None and one.memory_gib is not None:
+            found.setdefault(one.sold_as_gb, []).append(one)
+    return found
 
 
 def hardware_fit(

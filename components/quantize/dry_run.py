@@ -11,12 +11,12 @@ import orjson
 
 from components.core.errors import InputError
 from components.engines.prepare_files import Files
-from components.quantize.environment import ToolEnvironment
+from components.jobs.tool_environment import ToolEnvironment
+from components.jobs.tool_run import child_environment, run_tool
 from components.quantize.folders import write_hugging_face_folder
 from components.quantize.needs import CHECK_S
 from components.quantize.plan_records import JobSpec
 from components.quantize.script import complete_script
-from components.quantize.tool_run import child_environment, run_tool
 
 _SAMPLES, _STEPS = 8, 5
 

@@ -22,16 +22,17 @@ from components.engines.prepare_files import Files, list_files
 from components.engines.prepare_hub import check_space
 from components.jobs.driver import run_driver
 from components.jobs.records import JobEvent, JobFolder
+from components.jobs.tool_environment import environments_root
+from components.jobs.tool_run import child_environment, run_tool
 from components.profiles.schema import FolderSource, HubSource, ModelProfile, ServeSettings
 from components.quantize.candidates import RESULT_KEY, MadeCandidate
 from components.quantize.check import CheckReport, Machine, check
-from components.quantize.environment import ToolEnvironment, environments_root
+from components.quantize.environment import quantizer_environment
 from components.quantize.folders import tensors_of, write_hugging_face_folder, write_served_folder
 from components.quantize.machine import this_device
 from components.quantize.plan_records import JobSpec
 from components.quantize.script import complete_script, requirements_file
 from components.quantize.summary import summarize
-from components.quantize.tool_run import child_environment, run_tool
 
 # Beside what is served, in the result: the record of how it was made, and the packed weights where others are served.
 RECORD, PACKED = "record", "packed"
@@ -74,7 +75,7 @@ class Driver:
         self._folder.append_event(JobEvent(phase=phase, message=message))
 
     def _environment(self) -> Path:
-        environment = ToolEnvironment(environments_root(self._repository, self._state_dir), self._recipe.tool)
+        environment = quantizer_environment(environments_root(self._repository, self._state_dir), self._recipe.tool)
         self._say("Environment", "Looking at the tool's environment")
         python = environment.ensure(self._env, lambda text: self._say("Environment", text))
         packages = "\n".join(environment.freeze(self._env)) + "\n"

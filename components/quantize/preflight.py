@@ -12,10 +12,10 @@ from components.core.jobs import JobNeeds
 from components.engines.memory import free_memory_bytes, in_gib
 from components.engines.prepare_hub import HubFacts
 from components.jobs.lease import Wait
+from components.jobs.tool_environment import ToolEnvironment
 from components.profiles.recipe import RecipeProfile
 from components.profiles.schema import HardwareProfile
 from components.quantize.calibration_plan import CalibrationPlan
-from components.quantize.environment import ToolEnvironment
 from components.quantize.plan_records import PreflightItem, Verdict
 from components.quantize.shapes import ModelShape
 from components.quantize.targets import Target

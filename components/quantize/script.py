@@ -10,10 +10,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from components.jobs import tool_reporting
 from components.profiles.recipe import Tool
 
 TOOLS = Path(__file__).parent / "tools"
-_SHARED = ("reporting", "rows", "coders", "calibration", "models")
+_SHARED = tuple(TOOLS / "shared" / f"{name}.py" for name in ("rows", "coders", "calibration", "models"))
+_PARTS = (Path(tool_reporting.__file__), *_SHARED)
 _OWN_PACKAGE = "components."
 _EMPTY_SPEC = "SPEC: str | None = None"
 
@@ -30,9 +32,8 @@ def complete_script(tool: Tool, spec: dict[str, Any]) -> str:
         spec: what the tool's ``quantize.py`` reads; see there.
     """
     parts = [_header(tool)]
-    for name in _SHARED:
-        source = (TOOLS / "shared" / f"{name}.py").read_text(encoding="utf-8")
-        parts.append(f"# {'-' * 20} {name}\n{_without_own_imports(source)}")
+    for file in _PARTS:
+        parts.append(f"# {'-' * 20} {file.stem}\n{_without_own_imports(file.read_text(encoding='utf-8'))}")
     own = _without_own_imports((TOOLS / tool / "quantize.py").read_text(encoding="utf-8"))
     text = json.dumps(spec, indent=1, ensure_ascii=True)
     parts.append(f"# {'-' * 20} {tool}\n" + own.replace(_EMPTY_SPEC, f"SPEC: str | None = {_literal(text)}", 1))

@@ -26,13 +26,14 @@ from components.engines.prepare_hub import HubFacts, hub_facts
 from components.engines.serving import HOOK
 from components.jobs.lease import Wait
 from components.jobs.queue import JobQueue
+from components.jobs.tool_environment import environments_root
 from components.profiles.loader import load_hardware, load_recipes
 from components.profiles.recipe import RecipeProfile
 from components.profiles.schema import HardwareProfile
 from components.profiles.strict_yaml import parse
 from components.quantize.calibration_plan import AppRows, CalibrationPlan, plan_calibration, with_defaults_for
 from components.quantize.dry_run import measured_seconds
-from components.quantize.environment import ToolEnvironment, environments_root
+from components.quantize.environment import quantizer_environment
 from components.quantize.folders import tensors_of
 from components.quantize.job import tool_spec
 from components.quantize.machine import cpu_flops_per_s, this_device
@@ -127,7 +128,7 @@ class QuantizeService:
             target=wish.target, recipe=wish.recipe, shape=wish.shape, needs=needs, wait=wait,
             calibration=wish.calibration, note=wish.note, hub=self._hub(wish.target),
             published_licence=wish.figures.get("licence"), hardware=wish.hardware, on_gpu=device == "cuda",
-            environment=ToolEnvironment(self._environments, wish.recipe.tool),
+            environment=quantizer_environment(self._environments, wish.recipe.tool),
             state_dir=self._settings.state_dir, preview=preview,
         )  # fmt: skip
         findings = preflight(facts)
@@ -166,7 +167,7 @@ class QuantizeService:
         wish = self._wish(spec)
         if wish.target.files is None or wish.shape is None:
             raise InputError("The model's files are not here yet; nothing can be measured.", field="model")
-        environment = ToolEnvironment(self._environments, wish.recipe.tool)
+        environment = quantizer_environment(self._environments, wish.recipe.tool)
         seconds = measured_seconds(job, wish.target.files, wish.shape.layers, environment)
         basis = "From a dry run of the tool on the first layer, and two servers' starts for the check."
         return plan.model_copy(update={"time_estimate_s": round(seconds), "time_basis": basis})

@@ -7,13 +7,14 @@ made in one transaction of the one writer, so a claim and a cancel can't both wi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import JsonValue
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from components.core.clock import utc_now
 from components.core.errors import InputError, JobStateError, RecordNotFoundError
 from components.core.jobs import ACTIVE, ENDED, Job, JobChange, JobNeeds, ProcessMark
 from components.core.states import JOB_TRANSITIONS, JobState
@@ -23,14 +24,10 @@ from components.storage.tables import JobEventRow, JobRow
 Direction = Literal["up", "down"]
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 class JobRepository:
     """All jobs of one state directory. Calls block and may come from several threads."""
 
-    def __init__(self, database: Database, utc_now: Callable[[], datetime] = _utc_now) -> None:
+    def __init__(self, database: Database, utc_now: Callable[[], datetime] = utc_now) -> None:
         self._database = database
         self._utc_now = utc_now
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from components.quantize.environment import ToolEnvironment
-from components.quantize.tool_run import child_environment
+from components.jobs.tool_run import child_environment
+from components.quantize.environment import quantizer_environment
 from tests.engine.serving import ROOT, Engines, embedded_engines
 from tests.running_app import RunningApp, new_state_dir
 
@@ -21,7 +21,7 @@ def engines() -> Iterator[Engines]:
 @pytest.fixture(scope="session")
 def quantizer() -> None:
     """The environment of llm-compressor, which the first job of all makes; it takes minutes on a fresh clone."""
-    ToolEnvironment(ROOT / ".envs", "llmcompressor").ensure(child_environment(), print)
+    quantizer_environment(ROOT / ".envs", "llmcompressor").ensure(child_environment(), print)
 
 
 @pytest.fixture(scope="session")

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from components.quantize.environment import ToolEnvironment
-from components.quantize.tool_run import child_environment
+from components.jobs.tool_run import child_environment
+from components.quantize.environment import quantizer_environment
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("quantizer")]
 ROOT = Path(__file__).parents[2]
-TOOL = ToolEnvironment(ROOT / ".envs", "llmcompressor")
+TOOL = quantizer_environment(ROOT / ".envs", "llmcompressor")
 READ = """
 import json, sys
-from components.quantize.tools.shared.reporting import ScriptError
+from components.jobs.tool_reporting import ScriptError
 from components.quantize.tools.shared.rows import read_source
 try:
     rows = [row.messages for row in read_source(json.loads(sys.argv[1]), "calibration.sources[0]", 7)]

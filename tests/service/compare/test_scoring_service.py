@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,20 +18,12 @@ from components.core.errors import EngineDiedError, EngineStartError, InputError
 from components.core.scores import Score, TokenScore
 from components.engines.exact_scoring import ExactResult, PathTokens
 from components.engines.transport import EngineClient
-from components.services import Services, build_services
-from components.settings import Settings
+from components.services import Services
 from tests.data.traces import MOMENT, answered_turn
 
 pytestmark = pytest.mark.service
 PATH = PathTokens((1, 2, 3), (4, 5))
 CLIENT = EngineClient("e/base", url="http://127.0.0.1:9")
-
-
-@pytest.fixture
-def services(tmp_path: Path) -> Iterator[Services]:
-    services = build_services(Settings(state_dir=tmp_path / "state", start_engines=False))
-    yield services
-    services.close()
 
 
 def result(alone: tuple[int, ...], in_company: tuple[int, ...], *, device: str = "cpu") -> ExactResult:

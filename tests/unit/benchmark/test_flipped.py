@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from components.benchmark.accuracy import ComparedItems, Judged
-from components.benchmark.flipped import FlippedItems, folder_of, keep_flipped
+from components.benchmark.flipped import FlippedItems, folder_name, keep_flipped
 from components.benchmark.rows import Item, Message
 from components.core.benchmarks import BenchmarkRecord
 from components.core.errors import InputError, RecordNotFoundError
@@ -43,7 +43,7 @@ def record(job_id: str | None, minutes: int = 0, task: str = "set") -> Benchmark
 
 def test_a_question_comes_back_whole_with_its_picture(tmp_path: Path, found: ComparedItems) -> None:
     jobs = tmp_path / "jobs"
-    keep_flipped(folder_of(jobs / "job-2" / "result", "w4"), found, tmp_path / "source")
+    keep_flipped(jobs / "job-2" / "result" / folder_name("w4", 0), found, tmp_path / "source")
     kept = FlippedItems(jobs)
     records = [record("job-2", minutes=5), record("job-1"), record("job-3", minutes=9, task="other")]
     question = kept.question(records, "pair/w4", "set", "1")
@@ -59,7 +59,7 @@ def test_a_question_comes_back_whole_with_its_picture(tmp_path: Path, found: Com
 
 
 def test_review_reads_the_folder_as_it_is(tmp_path: Path, found: ComparedItems) -> None:
-    folder = folder_of(tmp_path, "w4")
+    folder = tmp_path / folder_name("w4", 0)
     keep_flipped(folder, found, tmp_path / "source")
     intake = read_folder(folder, (), max_picture_bytes=1000, unpack_to=tmp_path / "scratch")
     assert intake.faults == []
@@ -71,5 +71,5 @@ def test_review_reads_the_folder_as_it_is(tmp_path: Path, found: ComparedItems) 
 
 def test_nothing_is_left_where_nothing_flipped(tmp_path: Path, found: ComparedItems) -> None:
     alike = ComparedItems(found.items, found.base, found.base)
-    keep_flipped(folder_of(tmp_path, "w4"), alike, tmp_path / "source")
-    assert not folder_of(tmp_path, "w4").exists()
+    keep_flipped(tmp_path / folder_name("w4", 0), alike, tmp_path / "source")
+    assert not (tmp_path / folder_name("w4", 0)).exists()

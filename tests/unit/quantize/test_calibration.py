@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from components.jobs.tool_reporting import ScriptError
 from components.quantize.tools.shared.calibration import as_batch, build
 from components.quantize.tools.shared.coders import load_coder
-from components.quantize.tools.shared.reporting import ScriptError
 
 ROOT = Path(__file__).parents[3]
 MODEL = ROOT / "assets" / "embedded" / "base"

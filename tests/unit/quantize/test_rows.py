@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from components.quantize.tools.shared.reporting import ScriptError
+from components.jobs.tool_reporting import ScriptError
 from components.quantize.tools.shared.rows import TEMPLATES, Row, read_source
 
 PLACE = "calibration.sources[0]"

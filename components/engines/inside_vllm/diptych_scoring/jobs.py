@@ -30,7 +30,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from .measure import COLUMNS, Head, logits_dtype, measure
+from .measure import COLUMNS, QUICK_COLUMNS, Head, logits_dtype, measure
 from .rows import COLUMNS as ROW_COLUMNS
 from .rows import measure_rows, rows_of
 
@@ -136,7 +136,8 @@ class Desk:
             wanted = torch.tensor(targets, device=states.device)
             tensors = measure(base_states, base_head, states, head, wanted, job.top_k, threads, quick=job.quick)
             dtype = logits_dtype(states, quick=job.quick)
-            facts |= {"columns": ",".join(COLUMNS), "logits_dtype": str(dtype).split(".")[-1]}
+            columns = QUICK_COLUMNS if job.quick else COLUMNS
+            facts |= {"columns": ",".join(columns), "logits_dtype": str(dtype).split(".")[-1]}
         _write_tensors(self._folder / f"{job.id}.safetensors", tensors, facts)
 
     def _base(self, job_id: str, targets: list[int], device: torch.device) -> tuple[torch.Tensor, Head]:
@@ -215,7 +216,7 @@ def _find_head(model: torch.nn.Module) -> Head:
             raise NotImplementedError("exact scoring does not know output projections with a bias")
         if weight.dtype not in _READABLE:
             raise NotImplementedError(f"the output projection is quantized ({str(weight.dtype).split('.')[-1]})")
-        return Head(weight[: processor.org_vocab_size], processor.scale, processor.soft_cap)
+        return Head(weight.detach()[: processor.org_vocab_size], processor.scale, processor.soft_cap)
     raise NotImplementedError("this model's output projection was not found")
 
 

@@ -15,10 +15,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from components.jobs.tool_reporting import Reporter, ScriptError, run_script
 from components.quantize.tools.shared.calibration import as_batch, build
 from components.quantize.tools.shared.coders import Sample
 from components.quantize.tools.shared.models import load_model, resolve_model, tensors_of, versions
-from components.quantize.tools.shared.reporting import Reporter, ScriptError, run_script
 
 SPEC: str | None = None  # a complete script carries its spec here
 

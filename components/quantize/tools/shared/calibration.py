@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from components.jobs.tool_reporting import ScriptError
 from components.quantize.tools.shared.coders import Coder, Sample, load_coder
-from components.quantize.tools.shared.reporting import ScriptError
 from components.quantize.tools.shared.rows import Row, read_source
 
 

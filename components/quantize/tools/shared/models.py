@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from components.quantize.tools.shared.reporting import ScriptError
+from components.jobs.tool_reporting import ScriptError
 
 VISION_LANGUAGE = frozenset({"Mistral3ForConditionalGeneration", "LlavaForConditionalGeneration"})
 

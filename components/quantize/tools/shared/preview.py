@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from components.jobs.tool_reporting import ScriptError
 from components.quantize.tools.shared.calibration import build
 from components.quantize.tools.shared.coders import load_coder
-from components.quantize.tools.shared.reporting import ScriptError
 
 _SHOWN = 5
 _SHOWN_CHARACTERS = 2000

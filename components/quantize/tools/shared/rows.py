@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from components.quantize.tools.shared.reporting import ScriptError
+from components.jobs.tool_reporting import ScriptError
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 QUESTION_ABOUT_PICTURES = "What does this image show?"  # of llm-compressor's own flickr30k recipe

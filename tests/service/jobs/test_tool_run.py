@@ -14,13 +14,13 @@ import pytest
 
 from components.core.errors import JobError
 from components.jobs.records import JobEvent
+from components.jobs.tool_run import child_environment, run_tool
 from components.quantize import environment
-from components.quantize.environment import ToolEnvironment
-from components.quantize.tool_run import child_environment, run_tool
+from components.quantize.environment import quantizer_environment
 
 pytestmark = pytest.mark.service
 ROOT = Path(__file__).parents[3]
-FRAME = "from components.quantize.tools.shared.reporting import ScriptError, run_script\n"
+FRAME = "from components.jobs.tool_reporting import ScriptError, run_script\n"
 
 
 def run(tmp_path: Path, body: str, told: list[JobEvent] | None = None) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def no_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_an_environment_is_made_once_and_again_when_its_pins_change(tmp_path: Path, no_packages: Path) -> None:
     said: list[str] = []
-    tool = ToolEnvironment(tmp_path / "envs", "llmcompressor")
+    tool = quantizer_environment(tmp_path / "envs", "llmcompressor")
     assert not tool.is_ready()
     python = tool.ensure(child_environment(), said.append)
     assert subprocess.run([python, "-c", "pass"], check=False).returncode == 0
@@ -98,7 +98,7 @@ def test_an_environment_is_made_once_and_again_when_its_pins_change(tmp_path: Pa
     assert tool.ensure(child_environment(), said.append) == python
     assert said == []
     no_packages.write_text("# other pins\n")
-    assert not ToolEnvironment(tmp_path / "envs", "llmcompressor").is_ready()
+    assert not quantizer_environment(tmp_path / "envs", "llmcompressor").is_ready()
 
 
 def test_one_that_was_killed_while_it_was_made_is_made_anew(tmp_path: Path, no_packages: Path) -> None:
@@ -106,7 +106,7 @@ def test_one_that_was_killed_while_it_was_made_is_made_anew(tmp_path: Path, no_p
     half.mkdir(parents=True)
     (half / "python").symlink_to(sys.executable)
     said: list[str] = []
-    tool = ToolEnvironment(tmp_path / "envs", "llmcompressor")
+    tool = quantizer_environment(tmp_path / "envs", "llmcompressor")
     assert not tool.is_ready()
     python = tool.ensure(child_environment(), said.append)
     assert any("Making the environment" in line for line in said)
@@ -117,7 +117,7 @@ def test_two_jobs_that_need_it_at_once_make_it_once(tmp_path: Path, no_packages:
     said: list[str] = []
 
     def ensure() -> None:
-        ToolEnvironment(tmp_path / "envs", "autoround").ensure(child_environment(), said.append)
+        quantizer_environment(tmp_path / "envs", "autoround").ensure(child_environment(), said.append)
 
     threads = [threading.Thread(target=ensure) for _ in range(2)]
     for thread in threads:
@@ -130,6 +130,6 @@ def test_two_jobs_that_need_it_at_once_make_it_once(tmp_path: Path, no_packages:
 def test_what_pip_cannot_do_is_told_in_its_words(tmp_path: Path, no_packages: Path) -> None:
     no_packages.write_text("./no-such-folder\n")
     with pytest.raises(JobError, match="could not be made") as failed:
-        ToolEnvironment(tmp_path / "envs", "llmcompressor").ensure(dict(os.environ), lambda _text: None)
-    assert not ToolEnvironment(tmp_path / "envs", "llmcompressor").is_ready()
+        quantizer_environment(tmp_path / "envs", "llmcompressor").ensure(dict(os.environ), lambda _text: None)
+    assert not quantizer_environment(tmp_path / "envs", "llmcompressor").is_ready()
     assert "ERROR" in failed.value.detail

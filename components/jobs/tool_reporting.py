@@ -115,7 +115,7 @@ def run_script(work: Callable[[dict[str, Any], Reporter], dict[str, Any]], embed
     elif embedded is not None:
         spec = json.loads(embedded)
     else:
-        sys.stderr.write("usage: python quantize.py spec.json\n")
+        sys.stderr.write("usage: python SCRIPT spec.json\n")
         return 2
     reporter = Reporter.take_standard_output()
     try:

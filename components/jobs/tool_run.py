@@ -28,9 +28,13 @@ def child_environment() -> dict[str, str]:
 
 
 def run_tool(
-    python: Path, script: Path, spec: Path, cwd: Path, env: Mapping[str, str], tell: Callable[[JobEvent], None]
-) -> dict[str, Any]:
+    python: Path, script: Path, spec: Path, cwd: Path, env: Mapping[str, str], tell: Callable[[JobEvent], None],
+    started: Callable[[subprocess.Popen[bytes]], None] | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Run to the end; the script's result.
+
+    Args:
+        started: is given the process, for one who waits in another thread and may have to end it.
 
     Raises:
         JobError: the script failed; its reason when it knows one, else where to look.
@@ -39,6 +43,8 @@ def run_tool(
     with subprocess.Popen(
         [str(python), str(script), str(spec)], cwd=cwd, env=dict(env), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
     ) as process:
+        if started is not None:
+            started(process)
         try:
             for line in process.stdout or ():
                 told = _parse(line)

@@ -1,0 +1,1 @@
+"""Scripts that run in interpreters of their own, with the pinned requirements beside them."""
