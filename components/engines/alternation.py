@@ -34,10 +34,11 @@ class Alternation:
     Args:
         monotonic: a clock, s.
         stint_s: see above.
+        linger_s: how long an engine that nobody needs stays up while another one is waited for.
     """
 
-    def __init__(self, monotonic: Callable[[], float], stint_s: float) -> None:
-        self._monotonic, self._stint_s = monotonic, stint_s
+    def __init__(self, monotonic: Callable[[], float], stint_s: float, linger_s: float) -> None:
+        self._monotonic, self._stint_s, self._linger_s = monotonic, stint_s, linger_s
         self._engines: dict[str, TurnTaker] = {}
         self._taking_part: set[str] = set()
         self._up: str | None = None  # that has the device; None while it changes hands, and at first
@@ -136,8 +137,15 @@ class Alternation:
             elif self._leases:
                 self._freed.clear()
                 await self._freed.wait()
-            else:
+            elif not await self._goes_on() and target in {wait.engine_id for wait in self._queue}:
                 await self._hand_over(target)
+
+    async def _goes_on(self) -> bool:
+        """Whether somebody asks the engine that is up again: who stores an answer before the next question does."""
+        if self._up is None or self._engines[self._up].status.turn is None:
+            return False
+        await asyncio.sleep(self._linger_s)
+        return self._leases > 0
 
     async def _hand_over(self, target: str) -> None:
         self._up = None
