@@ -160,6 +160,8 @@ class Alternation:
             if any(wait.engine_id == target for wait in self._queue):  # they may have gone meanwhile
                 await self._engines[target].wake()
                 self._up = target
+                if target not in self._taking_part:  # a person stopped it in this very moment
+                    await self._engines[target].stop()
         except Exception as exc:  # noqa: BLE001  # whoever waits must hear of it, and the next one has a turn
             _log.warning("%s could not be woken: %r", target, exc)
             self._refuse(target, exc)
