@@ -95,7 +95,7 @@ class TurnTaker(SupervisedEngine):
         if server.sleep_level > 1:
             return True
         needed = await asyncio.to_thread(server.main_memory_asleep, self._model_path)
-        return needed + _SPARE_BYTES <= self._world.free_memory_bytes()
+        return needed is not None and needed + _SPARE_BYTES <= self._world.free_memory_bytes()
 
     async def _got_up(self) -> bool:
         """Whether its process is awake again; False = it has to be started anew."""
