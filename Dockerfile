@@ -23,7 +23,7 @@ RUN apt-get update \
 # Spaces run a container as user 1000. Ubuntu's image has given that number away.
 RUN (userdel --remove ubuntu 2>/dev/null || true) \
     && useradd --create-home --uid 1000 user \
-    && mkdir -p /app /data && chown user:user /app /data
+    && mkdir -p /app /data /shared && chown user:user /app /data /shared
 RUN python3 -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH
 

@@ -28,6 +28,10 @@ def parse_arguments(argv: list[str]) -> Settings:
     parser.add_argument(
         "--recorded", action="store_true", default=None, help="replay recorded turns: no engine, no vLLM needed"
     )
+    parser.add_argument(
+        "--placement", help="engines: together, alternately, planned for this machine (default: as the profile says)"
+    )
+    parser.add_argument("--serve", help="settings over the profile's, such as max_model_len=8192,w4a16.dtype=float16")
     parser.add_argument("--version", action="version", version=f"Diptych {__version__}")
     given = {name: value for name, value in vars(parser.parse_args(argv)).items() if value is not None}
     return Settings(**given)
@@ -53,7 +57,8 @@ def main(argv: list[str]) -> int:
         serve(create_server(build_services(settings)), settings)
     except ValidationError as exc:
         first = exc.errors(include_url=False)[0]
-        name = "--" + str(first["loc"][0]).replace("_", "-") if first["loc"] else "settings"
+        given = str(first["loc"][0]) if first["loc"] else "settings"
+        name = "--" + given.replace("_", "-") if given.islower() and first["loc"] else given
         sys.stderr.write(f"Diptych can't start: {name}: {first['msg']}.\n")
         return 2
     except AppError as exc:

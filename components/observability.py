@@ -39,10 +39,10 @@ class Metrics:
     Labels are engine ids, states, kinds and outcomes: their number is bounded by the catalog.
     """
 
-    def __init__(self, hub: EngineHub, queue: JobQueue) -> None:
+    def __init__(self, hub: EngineHub, queue: JobQueue, job_kinds: Sequence[str]) -> None:
         self._registry = CollectorRegistry(auto_describe=True)
         ProcessCollector(registry=self._registry)
-        self._registry.register(_Gauges(hub, queue))
+        self._registry.register(_Gauges(hub, queue, job_kinds))
         own: dict[str, Any] = {"registry": self._registry, "namespace": "diptych"}
         self._turns = Counter("turns", "Questions that were asked, by pair.", ("pair",), **own)
         self._answers = Counter("answers", "Answers that ended, by how.", ("engine", "outcome"), **own)
@@ -82,8 +82,8 @@ class Metrics:
 class _Gauges(Collector):
     """States of engines and jobs, as they are at the moment."""
 
-    def __init__(self, hub: EngineHub, queue: JobQueue) -> None:
-        self._hub, self._queue = hub, queue
+    def __init__(self, hub: EngineHub, queue: JobQueue, job_kinds: Sequence[str]) -> None:
+        self._hub, self._queue, self._job_kinds = hub, queue, job_kinds
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
         """Nothing: registering must not read the database."""
@@ -106,7 +106,7 @@ class _Gauges(Collector):
             "diptych_jobs", "Jobs that have not ended, by kind and state.", labels=("kind", "state")
         )
         active = self._queue.active()
-        for kind in sorted({"quantize", "benchmark"} | {job.kind for job in active}):
+        for kind in self._job_kinds:
             for wanted in _ACTIVE:
                 count = sum(job.kind == kind and job.state is wanted for job in active)
                 jobs.add_metric((kind, wanted.value), float(count))
@@ -116,7 +116,8 @@ class _Gauges(Collector):
 
 
 class Readiness:
-    """Whether questions can be asked: records can be written and the engines started with the app are ready."""
+    """Whether questions can be asked: records can be written and the engines started with the app are ready, or asleep
+    until it is their turn."""
 
     def __init__(self, database: Database, folder: Path, hub: EngineHub, engines: Sequence[str]) -> None:
         self._database, self._folder, self._hub, self._engines = database, folder, hub, tuple(engines)
@@ -130,7 +131,8 @@ class Readiness:
         """
         fault = self._records_fault()
         found = [f"Records can't be written: {fault}" if named else "Records can't be written."] if fault else []
-        idle = [status for one in self._engines if not (status := self._hub.status(one)).ready]
+        statuses = [self._hub.status(one) for one in self._engines]
+        idle = [status for status in statuses if not (status.ready or status.is_asleep)]
         if idle and not named:
             found.append(f"{len(idle)} of {len(self._engines)} engines are not ready.")
         elif idle:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from uvicorn.config import LOGGING_CONFIG
 
 from components.benchmark.tab import create_benchmark_tab
@@ -43,12 +43,15 @@ from components.services import Services
 from components.settings import LOOPBACK, Settings
 from components.ui.access import RECORDED, Access
 from components.ui.chart_routes import add_chart_routes
-from components.ui.guards import GuardRules
+from components.ui.guards import ACCOUNT_PATH, LOGIN_PATH, GuardRules
+from components.ui.identity import Roll
 from components.ui.job_routes import job_routes
 from components.ui.metrics_routes import metrics_routes
 from components.ui.page import Tab, build_page, build_server
 from components.ui.review_routes import review_routes
+from components.ui.sign_in import Provider
 from components.ui.views import Refresh, view
+from components.ui.visitors import VisitorRules, Visitors
 
 
 def create_server(services: Services) -> FastAPI:
@@ -64,34 +67,38 @@ def create_server(services: Services) -> FastAPI:
         traces=services.traces, pair=services.pair, assets=settings.assets_dir, uploads=uploads,
         recorded=services.recorded if settings.recorded else None,
     )  # fmt: skip
-    access = Access(public=settings.public, recorded=settings.recorded)
+    visitors = Visitors(visitor_rules(settings)) if settings.public and not settings.recorded else None
+    access = Access(public=settings.public, visitors=visitors, recorded=settings.recorded, roll=roll_of(settings))
+    people = People(access)
     tabs = [
         Tab("Compare", "compare", lambda: _compare(services, handlers, access)),
-        Tab("Review", "review", lambda: _review(services, access)),
+        Tab("Review", "review", lambda: _review(services, people)),
         Tab("Quantize", "quantize", lambda: _quantize(services, access)),
-        Tab("Benchmarks", "benchmarks", lambda: _benchmarks(services, access)),
+        Tab("Benchmarks", "benchmarks", lambda: _benchmarks(services, access, people)),
         Tab("Models", "models", lambda: _models(services, access)),
     ]
     page = build_page(
         tabs,
-        lambda: {"text": "Recorded turns"} if settings.recorded else handlers.status_line(services.first_engines),
+        lambda request: {**_status(services, handlers), **_who(access, request)},
         lambda: services.hub.version + services.jobs.queue.version + services.review.runner.version,
+        names=access.roll.signs_in,
     )
     return build_server(
         page,
         assets=settings.assets_dir,
         rules=guard_rules(settings),
+        provider=_provider(settings),
         running=services.running,
         export=lambda trace_id, kind: _export(services, trace_id, kind),
         picture=services.images.path,
         routes=[
-            job_routes(services.jobs, public=settings.public),
+            job_routes(services.jobs, access),
             add_chart_routes,
-            _watching(services),
+            _watching(services, access),
             review_routes(
                 services.review.upload_folder,
-                lambda wanted, user: _review_export(services, wanted, user),
-                public=settings.public,
+                lambda wanted, request: _review_export(services, people, wanted, request),
+                people.check_owner,
             ),
         ],
         max_file_bytes=settings.image_max_bytes + 1_000_000,
@@ -100,11 +107,33 @@ def create_server(services: Services) -> FastAPI:
     )
 
 
+def _status(services: Services, handlers: CompareHandlers) -> dict[str, Any]:
+    recorded = services.settings.recorded
+    return {"text": "Recorded turns"} if recorded else handlers.status_line(services.first_engines)
+
+
+def _who(access: Access, request: Any) -> dict[str, Any]:
+    """Who signed in, and where one can."""
+    roll, person = access.roll, access.person(request)
+    where = LOGIN_PATH if roll.hugging_face else ACCOUNT_PATH if roll.accounts else None
+    if person is None:
+        return {"person": None, "sign_in": where, "elsewhere": roll.hugging_face}
+    return {"person": person.name, "owner": person.is_owner, "may_leave": not person.by_account}
+
+
+def _provider(settings: Settings) -> Provider | None:
+    if not settings.signs_in_elsewhere:
+        return None
+    return Provider(
+        settings.openid_provider_url, settings.oauth_client_id, settings.oauth_client_secret, settings.page_url
+    )
+
+
 def _compare(services: Services, handlers: CompareHandlers, access: Access) -> Refresh:
     urls = [example_url(example.image) for example in services.pair.examples]
     refresh = create_compare_tab(
         handlers=handlers, scoring=services.scoring, eyes=services.eyes, repeating=services.repeating,
-        catalog=services.catalog, pair=services.pair, max_file_bytes=services.settings.image_max_bytes,
+        catalog=services.catalog, pair=services.pair, limits=services.images.limits,
         example_urls=urls, access=access, first_turn=services.recorded_turn,
     )  # fmt: skip
     add_compare_api(
@@ -117,28 +146,25 @@ def _compare(services: Services, handlers: CompareHandlers, access: Access) -> R
     return refresh
 
 
-def _review(services: Services, access: Access) -> Refresh:
-    # Verdicts on the bundled batch need no engine: who reviews is asked as always.
-    people = People(Access(public=services.settings.public), tuple(services.settings.accounts))
+def _review(services: Services, people: People) -> Refresh:
     return create_review_tab(service=services.review, catalog=services.catalog, pair=services.pair, people=people)
 
 
-def _review_export(services: Services, wanted: dict[str, Any], user: str | None) -> str | bytes:
+def _review_export(services: Services, people: People, wanted: dict[str, Any], request: Request) -> str | bytes:
     """An export as a text or as a file; people who are not the owner get their own verdicts.
 
     Raises:
-        InputError: naming the field. RecordNotFoundError: there is no such batch.
+        InputError: naming the field. RecordNotFoundError: there is no such batch. NotPermittedError: a visitor.
     """
-    owner = next(iter(services.settings.accounts), None)
-    only = user if owner is not None and user is not None and user != owner else ""
+    only = people.only(request)
     check_format(wanted.get("format"))
-    found = services.review.export(read_export(wanted), only or "")
+    found = services.review.export(read_export(wanted), only)
     if not isinstance(found, list):
         return found
     return json.dumps(found, ensure_ascii=False, indent=1, allow_nan=False)
 
 
-def _watching(services: Services) -> Callable[[FastAPI], None]:
+def _watching(services: Services, access: Access) -> Callable[[FastAPI], None]:
     """The routes of metrics and readiness; engines that the app does not start by itself are not waited for."""
     settings = services.settings
     engines = services.first_engines if settings.starts_engines else ()
@@ -149,7 +175,7 @@ def _watching(services: Services) -> Callable[[FastAPI], None]:
 
     return metrics_routes(
         services.metrics.exposition, of_engine, lambda named: readiness.missing(named=named),
-        public=settings.public, signed=bool(settings.accounts),
+        access,
     )  # fmt: skip
 
 
@@ -171,9 +197,8 @@ def _quantize(services: Services, access: Access) -> Refresh:
     )
 
 
-def _benchmarks(services: Services, access: Access) -> Refresh:
+def _benchmarks(services: Services, access: Access, people: People) -> Refresh:
     candidates = services.pair.candidates
-    people = People(access, tuple(services.settings.accounts))
 
     def card_of(model: str) -> dict[str, Any]:
         card = services.cards.card(model)
@@ -237,17 +262,36 @@ def _export(services: Services, trace_id: str, kind: str) -> tuple[str, str]:
     raise InputError(f"{kind!r} is no export format.", "Accepted: json, md.", field="format")
 
 
+def roll_of(settings: Settings) -> Roll:
+    """Who may sign in, and what for."""
+    return Roll(
+        accounts=settings.accounts, owners=settings.owner_names, reviewers=settings.reviewer_names,
+        anyone_reviews=settings.public and not settings.reviewer_names, hugging_face=settings.signs_in_elsewhere,
+    )  # fmt: skip
+
+
 def guard_rules(settings: Settings) -> GuardRules:
     """Which hosts and callers are let in. A Space is reached by names that only its owner knows, hence --public."""
     extra = {name.strip().lower() for name in settings.allowed_hosts.split(",") if name.strip()}
     on_all = settings.host in ("0.0.0.0", "::")  # noqa: S104
     hosts = frozenset() if on_all and not extra else frozenset({*LOOPBACK, settings.host, *extra})
+    roll = roll_of(settings)
     framed = ("https://huggingface.co", "https://*.hf.space") if settings.public else ()
     return GuardRules(
         hosts=hosts,
-        accounts=settings.accounts,
-        visitors=settings.public or not settings.accounts,
+        roll=roll,
+        visitors=settings.public or not roll.signs_in,
         framed_by=framed,
+    )
+
+
+def visitor_rules(settings: Settings) -> VisitorRules:
+    """What one visitor of a public page may take."""
+    return VisitorRules(
+        answers_per_minute=settings.visitor_answers,
+        max_tokens=settings.visitor_max_tokens,
+        image_max_bytes=settings.visitor_image_max_bytes,
+        image_max_pixels=settings.visitor_image_max_pixels,
     )
 
 
@@ -278,6 +322,7 @@ def serve(server: FastAPI, settings: Settings) -> None:
         log_as_json()
     config = uvicorn.Config(
         server, host=settings.host, port=settings.port, log_level="warning", timeout_graceful_shutdown=3, ws="none",
+        proxy_headers=True, forwarded_allow_ips=settings.trusted_proxies,
         loop="asyncio",  # with uvloop the first token came some 10 ms later and no token faster (scripts/bench.py)
         log_config=None if as_json else LOGGING_CONFIG,  # without one of its own, what uvicorn logs is JSON too
     )  # fmt: skip

@@ -8,7 +8,6 @@ import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -23,32 +22,39 @@ from components.compare.recorded import SUFFIX, store_recorded
 from components.compare.repeat import RepeatService
 from components.compare.scoring import ScoringService
 from components.compare.turns import TurnService
+from components.core.clock import utc_now
 from components.core.errors import AppError
-from components.core.jobs import Job
+from components.core.jobs import Job, JobNeeds
 from components.core.reliance import Reliance
 from components.core.scores import Score
 from components.engines.catalog import Catalog
 from components.engines.exact_scoring import ExactScorer
 from components.engines.job_lease import JobLease
-from components.engines.memory import count_gpus, gpu_memory_bytes
+from components.engines.machine_plan import Machine, place_pair
+from components.engines.memory import count_gpus, free_memory_bytes, gpu_memory_bytes
 from components.engines.model_memory import ModelMemoryReader
 from components.engines.prepare import ModelPreparer
 from components.engines.specs import SpecSettings, engine_spec, engine_specs, exchange_folder
 from components.engines.supervisor import EngineHub
+from components.jobs.lease import Wait
 from components.jobs.queue import JobQueue
+from components.jobs.ray_place import RayPlace, RaySettings
 from components.jobs.runner import JobRunner, RunnerSettings
 from components.jobs.service import JobService
 from components.models.memory_plan import MemoryPlanner
 from components.observability import Metrics
 from components.profiles.argv import INHERITED_VARIABLES
 from components.profiles.loader import list_pairs, load_pair
+from components.profiles.placed import read_overrides
 from components.profiles.schema import PairProfile
 from components.publish.service import PublishService, PublishSettings
 from components.quantize.app_rows import StoredRows
 from components.quantize.candidates import CandidateShelf
 from components.quantize.service import QuantizeService, QuantizeSettings
+from components.review.elsewhere import Elsewhere, ElsewhereSettings
 from components.review.runner import BatchRunner
 from components.review.service import ReviewFolders, ReviewService
+from components.review.shard import KIND as SHARD
 from components.settings import REPOSITORY, Settings
 from components.storage.answer_records import AnswerRecords, reliance_records, score_records
 from components.storage.benchmarks import BenchmarkRepository
@@ -66,7 +72,11 @@ from components.storage.traces import TraceRepository
 NO_ENGINES = "This page replays recorded turns; no engine runs here."
 _DRIVERS = {
     "quantize": "components.quantize.job", "benchmark": "components.benchmark.job", "publish": "components.publish.job",
+    SHARD: "components.review.job",
 }  # fmt: skip
+_ON_CLUSTER = frozenset({"quantize", "benchmark", SHARD})  # what publishes needs this machine's token
+_CHILD_VARIABLES = frozenset({"PATH", "HOME", "LANG", "SSL_CERT_FILE", "http_proxy", "https_proxy", "no_proxy"})
+_DRIVER_VARIABLES = INHERITED_VARIABLES | {"HF_TOKEN", "HF_TOKEN_PATH", "HF_ENDPOINT", "HF_HUB_OFFLINE"}
 _KEPT_CANDIDATES = 500  # jobs looked through for candidates at the start
 
 
@@ -141,15 +151,16 @@ def build_services(settings: Settings) -> Services:
     Raises:
         ProfileError: the pair's profile is missing or wrong. StorageError: the state folder can't be used.
     """
-    pair = load_pair(settings.profiles_dir, settings.pair)
-    others, errors = list_pairs(settings.profiles_dir)
-    catalog = Catalog([pair, *(other for other in others if other.id != pair.id)])
-    kept = _open_records(settings)
-    database, blobs, shared, traces, images = kept.database, kept.blobs, kept.shared, kept.traces, kept.images
     hub_token = os.environ.get("HF_TOKEN")
     preparer = ModelPreparer(
         settings.state_dir / "models", REPOSITORY, hub_token=hub_token, child_env=_child_environment()
     )
+    reader = _memory_reader(settings, preparer, hub_token)
+    pair = _placed(load_pair(settings.profiles_dir, settings.pair), settings, reader)
+    others, errors = list_pairs(settings.profiles_dir)
+    catalog = Catalog([pair, *(_at_a_time(other, settings) for other in others if other.id != pair.id)])
+    kept = _open_records(settings)
+    database, blobs, shared, traces, images = kept.database, kept.blobs, kept.shared, kept.traces, kept.images
     engine_settings = _spec_settings(settings)
     hub = EngineHub(engine_specs(catalog, preparer, engine_settings), closed=NO_ENGINES if settings.recorded else "")
     shelf = CandidateShelf(
@@ -161,15 +172,17 @@ def build_services(settings: Settings) -> Services:
     lease = JobLease(hub, settings.state_dir, gpu_memory_bytes())
     jobs = _job_service(settings, database, lease, (shelf.add, intake.take_in), shared.leads)
     rows = StoredRows(traces, images, ReviewRepository(database), records, settings.assets_dir / "benchmark")
-    quantize_settings = QuantizeSettings(settings.state_dir, REPOSITORY, pair.id, hub_token)
-    quantize = QuantizeService(catalog, preparer, jobs.queue, quantize_settings, rows=rows, ask_room=lease.look)
+    quantize_settings = QuantizeSettings(
+        settings.state_dir, REPOSITORY, pair.id, hub_token, settings.files_dir, settings.cluster
+    )
+    look = _here(settings, lease)
+    quantize = QuantizeService(catalog, preparer, jobs.queue, quantize_settings, rows=rows, ask_room=look)
     benchmarks = BenchmarkService(catalog, jobs.queue, records, _benchmark_settings(settings, pair.id))
-    reader = _memory_reader(settings, preparer)
     cards = _card_service(settings, catalog, preparer, jobs, records, reader)
     publishing = _publish_service(settings, jobs, cards)
-    metrics = Metrics(hub, jobs.queue)
+    metrics = Metrics(hub, jobs.queue, tuple(_DRIVERS))
     turns = TurnService(
-        catalog=catalog, hub=hub, traces=traces, images=images, now=_utc_now, on_turn=metrics.turn,
+        catalog=catalog, hub=hub, traces=traces, images=images, now=utc_now, on_turn=metrics.turn,
         on_answer=metrics.answer,
     )  # fmt: skip
     scores = score_records(database, blobs)
@@ -177,10 +190,12 @@ def build_services(settings: Settings) -> Services:
     reliances = reliance_records(database, blobs)
     changer = PictureChanger(images, sorted((settings.assets_dir / "samples").glob("*.png")))
     eyes = EyesService(
-        scoring=scoring, hub=hub, exact=exact, images=images, changer=changer, reliances=reliances, now=_utc_now
+        scoring=scoring, hub=hub, exact=exact, images=images, changer=changer, reliances=reliances, now=utc_now
     )
-    repeating = RepeatService(turns=turns, catalog=catalog, hub=hub, repeats=kept.repeats, now=_utc_now)
-    review = _review_service(settings, database, catalog, hub, turns, scoring, images, traces, scores, shared.leads)
+    repeating = RepeatService(turns=turns, catalog=catalog, hub=hub, repeats=kept.repeats, now=utc_now)
+    review = _review_service(
+        settings, database, catalog, hub, turns, scoring, images, traces, scores, jobs.queue, shared.leads, hub_token
+    )
     return Services(
         settings=settings, pair=pair, catalog=catalog, hub=hub, turns=turns, scoring=scoring, scores=scores,
         eyes=eyes, reliances=reliances, repeating=repeating, repeats=kept.repeats, traces=traces, images=images,
@@ -189,6 +204,19 @@ def build_services(settings: Settings) -> Services:
         recorded=_recorded(settings, pair, traces, scores, images),
         database=database, lock=kept.lock, shared=shared, profile_errors=tuple(errors),
     )  # fmt: skip
+
+
+def _placed(pair: PairProfile, settings: Settings, reader: ModelMemoryReader) -> PairProfile:
+    """The pair as the settings ask for it on this machine."""
+    machine = Machine(gpu_memory_bytes(), free_memory_bytes())
+    return place_pair(pair, settings.placement, read_overrides(settings.serve), reader, machine)
+
+
+def _at_a_time(pair: PairProfile, settings: Settings) -> PairProfile:
+    """Another pair, whose engines share the same device: planned is the opened one alone."""
+    if settings.placement not in ("together", "alternately"):
+        return pair
+    return pair.model_copy(update={"placement": settings.placement})
 
 
 @dataclass(frozen=True)
@@ -226,7 +254,7 @@ def _scoring(
     exact.remove_leftovers()
     service = ScoringService(
         catalog=catalog, hub=hub, traces=traces, scores=scores, data_url=turns.data_url,
-        exact=exact, now=_utc_now, on_score=metrics.score,
+        exact=exact, now=utc_now, on_score=metrics.score,
     )  # fmt: skip
     return service, exact
 
@@ -235,16 +263,16 @@ def _recorded(
     settings: Settings, pair: PairProfile, traces: TraceRepository, scores: AnswerRecords[Score], images: ImageStore
 ) -> tuple[str, ...]:
     """Store the bundled turns in recorded mode; their ids, those of the pair first. Damaged files are left out."""
-    folder = settings.assets_dir / "recorded"
-    files = sorted(folder.glob(f"*{SUFFIX}"), key=lambda file: file.name != f"{pair.id}{SUFFIX}")
     if not settings.recorded:
         return ()
+    folder = settings.assets_dir / "recorded"
+    files = sorted(folder.glob(f"*{SUFFIX}"), key=lambda file: file.name != f"{pair.id}{SUFFIX}")
     return tuple(turn for file in files for turn in store_recorded(file, traces, scores, images))
 
 
-def _memory_reader(settings: Settings, preparer: ModelPreparer) -> ModelMemoryReader:
+def _memory_reader(settings: Settings, preparer: ModelPreparer, hub_token: str | None) -> ModelMemoryReader:
     figures = settings.assets_dir / "published" / "models.yaml"
-    return ModelMemoryReader(preparer, figures, os.environ.get("HF_TOKEN"))
+    return ModelMemoryReader(preparer, figures, hub_token)
 
 
 def _card_service(
@@ -264,8 +292,9 @@ def _open_database(settings: Settings, shared: SharedFolder) -> Database:
 
 
 def _benchmark_settings(settings: Settings, pair_id: str) -> BenchmarkSettings:
-    gpus = gpu_memory_bytes()
-    device: Literal["cpu", "cuda"] = "cuda" if count_gpus() else "cpu"
+    # How much memory a cluster's GPUs have is not known here; it grants whole ones.
+    gpus, count = (gpu_memory_bytes(), count_gpus()) if settings.cluster is None else ((), settings.cluster.gpus)
+    device: Literal["cpu", "cuda"] = "cuda" if count else "cpu"
     jobs_dir = settings.files_dir / "jobs"
     return BenchmarkSettings(settings.state_dir, REPOSITORY, pair_id, device, max(gpus, default=0), jobs_dir)
 
@@ -287,7 +316,26 @@ def _job_service(
     runner_settings = RunnerSettings(
         jobs_dir=settings.files_dir / "jobs", modules=_DRIVERS, cwd=REPOSITORY, env=_driver_environment(settings)
     )
-    return JobService(queue, JobRunner(repository, queue, runner_settings, lease, on_end=ended, leads=leads))
+    runner = JobRunner(
+        repository, queue, runner_settings, lease, on_end=ended, leads=leads, elsewhere=[_cluster(settings)]
+    )
+    return JobService(queue, runner)
+
+
+def _here(settings: Settings, lease: JobLease) -> Callable[[JobNeeds], Wait | None]:
+    """Why a job would wait on this machine; on a cluster the cluster knows."""
+    return lease.look if settings.cluster is None else lambda _: None
+
+
+def _cluster(settings: Settings) -> RayPlace:
+    """Also without an address: a job that an earlier app handed over is still watched."""
+    return RayPlace(
+        RaySettings(
+            address=settings.ray_address, token=settings.ray_token, python=Path(sys.executable), cwd=REPOSITORY,
+            kinds=_ON_CLUSTER, cpus=settings.ray_cpus, gpus=settings.ray_gpus, concurrency=settings.ray_jobs,
+            inherited=_CHILD_VARIABLES | _DRIVER_VARIABLES, inherited_prefixes=("PIP_",),
+        )
+    )  # fmt: skip
 
 
 def _publish_service(settings: Settings, jobs: JobService, cards: CardService) -> PublishService:
@@ -301,20 +349,18 @@ def _publish_service(settings: Settings, jobs: JobService, cards: CardService) -
 def _review_service(
     settings: Settings, database: Database, catalog: Catalog, hub: EngineHub, turns: TurnService,
     scoring: ScoringService, images: ImageStore, traces: TraceRepository, scores: AnswerRecords[Score],
-    leads: Callable[[], bool],
+    queue: JobQueue, leads: Callable[[], bool], hub_token: str | None,
 ) -> ReviewService:  # fmt: skip
     reviews = ReviewRepository(database)
+    parts = ElsewhereSettings(settings.state_dir, REPOSITORY, settings.files_dir / "jobs", settings.ray_jobs)
+    elsewhere = Elsewhere(catalog, queue, reviews, traces, scores, parts) if settings.cluster else None
     folders = ReviewFolders(settings.state_dir / "uploads", settings.assets_dir / "review")
     return ReviewService(
         reviews=reviews, queue=ReviewQueue(database),
-        runner=BatchRunner(reviews, turns, scoring, catalog, hub, leads),
-        catalog=catalog, images=images, traces=traces, scores=scores, folders=folders, now=_utc_now,
-        hub_token=os.environ.get("HF_TOKEN"),
+        runner=BatchRunner(reviews, turns, scoring, catalog, hub, leads, elsewhere),
+        catalog=catalog, images=images, traces=traces, scores=scores, folders=folders, now=utc_now,
+        hub_token=hub_token,
     )  # fmt: skip
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 def _spec_settings(settings: Settings) -> SpecSettings:
@@ -333,12 +379,10 @@ def _spec_settings(settings: Settings) -> SpecSettings:
 
 def _child_environment() -> dict[str, str]:
     """What pip and converters of our own may know: where things are and how to get out, no secret."""
-    names = ("PATH", "HOME", "LANG", "SSL_CERT_FILE", "http_proxy", "https_proxy", "no_proxy")
-    return {name: value for name, value in os.environ.items() if name in names or name.startswith("PIP_")}
+    return {name: value for name, value in os.environ.items() if name in _CHILD_VARIABLES or name.startswith("PIP_")}
 
 
 def _driver_environment(settings: Settings) -> dict[str, str]:
     """What jobs may know: the same, what engines are given, and the hub's token, for gated models."""
-    passed = INHERITED_VARIABLES | {"HF_TOKEN", "HF_TOKEN_PATH", "HF_ENDPOINT", "HF_HUB_OFFLINE"}
-    engines = {name: value for name, value in os.environ.items() if name in passed}
+    engines = {name: value for name, value in os.environ.items() if name in _DRIVER_VARIABLES}
     return {**_child_environment(), **engines, "DIPTYCH_STATE_DIR": str(settings.state_dir)}

@@ -14,6 +14,8 @@ import json
 import statistics
 import sys
 import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -137,11 +139,11 @@ async def compare(bench: Bench, config: dict[str, Any], users: int, rounds: int)
     return ratio >= target and not page["errors"] and (users > 1 or added <= 30)
 
 
-async def main(options: argparse.Namespace) -> int:
-    """Start everything, measure, stop everything."""
+@asynccontextmanager
+async def serving(pair: str) -> AsyncIterator[tuple[Services, dict[str, Any]]]:
+    """The app in this process with its two first engines ready, and what its page tells a browser of itself."""
     with tempfile.TemporaryDirectory(prefix="diptych-bench-", dir=Path.home()) as state:
-        settings = Settings(pair=options.pair, port=PORT, state_dir=Path(state))
-        services = build_services(settings)
+        services = build_services(Settings(pair=pair, port=PORT, state_dir=Path(state)))
         server = uvicorn.Server(uvicorn.Config(create_server(services), port=PORT, log_level="warning", ws="none"))
         task = asyncio.create_task(server.serve())
         try:
@@ -149,15 +151,21 @@ async def main(options: argparse.Namespace) -> int:
                 while services.hub.status(engine_id).state == "STOPPED":  # noqa: ASYNC110  the server is starting
                     await asyncio.sleep(0.2)
                 await services.hub.wait_ready(engine_id, 1200)
-            bench = Bench(services, _image(services), options.max_tokens)
             async with httpx.AsyncClient() as http:
                 config = (await http.get(f"http://127.0.0.1:{PORT}/config")).json()
-            met = [await compare(bench, config, users, options.rounds) for users in options.users]
-            if bench.image is not None:
-                met.append(await measure_scoring(services, bench.image, NOISE, 3 * options.rounds))
+            yield services, config
         finally:
             server.should_exit = True
             await task
+
+
+async def main(options: argparse.Namespace) -> int:
+    """Start everything, measure, stop everything."""
+    async with serving(options.pair) as (services, config):
+        bench = Bench(services, _image(services), options.max_tokens)
+        met = [await compare(bench, config, users, options.rounds) for users in options.users]
+        if bench.image is not None:
+            met.append(await measure_scoring(services, bench.image, NOISE, 3 * options.rounds))
     return 0 if all(met) else 1
 
 

@@ -18,16 +18,16 @@ import httpx
 
 # Servers close idle connections after five seconds, which httpx may notice too late: every request gets its own,
 # as in the app.
-_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=0)
 _NOTHING: dict[str, Any] = {"ttft_ms": None, "tokens": 0, "seconds": 0.0, "error": None}
 
 
 async def page_turn(
-    http: httpx.AsyncClient, job: dict[str, Any], session: str, prompt: str, image: str | None
+    http: httpx.AsyncClient, job: dict[str, Any], session: str, prompt: str, image: str | None, key: str = ""
 ) -> list[dict[str, Any]]:
-    """One question in two columns, as a page that is open asks it."""
+    """One question in two columns, as a page that is open asks it; ``key`` becomes the turn's id."""
     event = {
-        "key": secrets.token_hex(16),
+        "key": key or secrets.token_hex(16),
         "prompt": prompt,
         "images": [image] if image else [],
         "names": ["bench.png"] if image else [],
@@ -117,30 +117,35 @@ async def direct_column(http: httpx.AsyncClient, body: dict[str, Any]) -> dict[s
 
 async def run(job: dict[str, Any]) -> dict[str, Any]:
     """All users at once, each its prompts one after the other."""
-    timeout = httpx.Timeout(300.0)
     started = time.perf_counter()
     if job["mode"] == "page":
-        async with httpx.AsyncClient(base_url=job["url"], timeout=timeout, limits=_LIMITS) as http:
+        async with httpx.AsyncClient(base_url=job["url"], timeout=httpx.Timeout(300.0), limits=LIMITS) as http:
             await http.get("healthz")  # what a process does once, at its first connection, counts for neither mode
             users = [
                 _user([page_turn(http, job, session, p, i) for p, i in job["prompts"]]) for session in job["sessions"]
             ]
             columns = await asyncio.gather(*users)
     else:
-        clients = [
-            httpx.AsyncClient(
-                transport=httpx.AsyncHTTPTransport(uds=engine["uds"], limits=_LIMITS),
-                base_url="http://engine",
-                timeout=timeout,
-                headers={"Authorization": f"Bearer {engine['key']}"},
-            )
-            for engine in job["engines"]
-        ]
-        await asyncio.gather(*(client.get("health") for client in clients))
+        clients = await engine_clients(job["engines"])
         users = [_user([direct_turn(clients, bodies) for bodies in job["bodies"]]) for _ in range(job["users"])]
         columns = await asyncio.gather(*users)
     wall = time.perf_counter() - started
     return {"wall_s": wall, "columns": [c for user in columns for c in user]}
+
+
+async def engine_clients(engines: list[dict[str, str]]) -> list[httpx.AsyncClient]:
+    """One client for each engine, which has been spoken with once."""
+    clients = [
+        httpx.AsyncClient(
+            transport=httpx.AsyncHTTPTransport(uds=engine["uds"], limits=LIMITS),
+            base_url="http://engine",
+            timeout=httpx.Timeout(300.0),
+            headers={"Authorization": f"Bearer {engine['key']}"},
+        )
+        for engine in engines
+    ]
+    await asyncio.gather(*(client.get("health") for client in clients))
+    return clients
 
 
 async def _user(turns: list[Any]) -> list[dict[str, Any]]:

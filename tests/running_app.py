@@ -119,10 +119,11 @@ class RunningApp:
 
         return wait_until("the page", served, PAGE_LIMIT_S, self.said)
 
-    def call(self, endpoint: str, *data: Any, timeout_s: float = 120.0) -> Any:
+    def call(self, endpoint: str, *data: Any, timeout_s: float = 120.0, headers: dict[str, str] | None = None) -> Any:
         """A named endpoint over bare HTTP; what it returns."""
         base = f"{self.url}gradio_api/call/{endpoint}"
-        event = self._http.post(base, json={"data": list(data)}, timeout=timeout_s).json()["event_id"]
+        asked = self._http.post(base, json={"data": list(data)}, timeout=timeout_s, headers=headers)
+        event = asked.json()["event_id"]
         kind = ""
         with self._http.stream("GET", f"{base}/{event}", timeout=timeout_s) as answer:
             for line in answer.iter_lines():

@@ -44,7 +44,7 @@
         value.started && !value.refused ? el("p", { class: "dt-soft", role: "status" }, "Queued. It runs on when you close the page.") : null,
         value.may_control ? el("div", { class: "dt-form-actions" }, el("button", { class: "dt-btn dt-primary", type: "button", disabled: waiting !== "", onclick: start }, "Start"),
           el("span", { class: "dt-soft" }, "Starts engines of its own, one pair at a time."))
-          : el("p", { class: "dt-soft" }, "Visitors can look, not start jobs. Sign in to start one."));
+          : el("p", { class: "dt-soft" }, d.askToSignIn("start jobs")));
     }
     function start() {
       const overrides = { convention: draft.convention, text: draft.text };

@@ -3,7 +3,7 @@
 (function () {
   "use strict";
   const d = window.diptych;
-  const { el, fill, setText } = d;
+  const { el, link, fill, setText } = d;
 
   window.diptych.column = function (element, props, trigger, watch) {
     const root = element;
@@ -96,9 +96,9 @@
       if (key === actionsDrawn) return;
       actionsDrawn = key;
       const items = [];
-      if (live) items.push(button("Stop", () => trigger("stop", { turn: turn.id, position: column.position }), "Stop this column only"));
-      if (!live && isLast && !d.recorded) items.push(button("Retry", () => trigger("retry", { turn: turn.id, position: column.position }), "Ask this column again; this answer is kept"));
-      if (!live && current.text) items.push(button("Copy", () => d.copyText(current.text), "Copy the raw text"));
+      if (live) items.push(link("Stop", () => trigger("stop", { turn: turn.id, position: column.position }), "Stop this column only"));
+      if (!live && isLast && !d.recorded) items.push(link("Retry", () => trigger("retry", { turn: turn.id, position: column.position }), "Ask this column again; this answer is kept"));
+      if (!live && current.text) items.push(link("Copy", () => d.copyText(current.text), "Copy the raw text"));
       if (turn.answers.length > 1) items.push(siblings(turn));
       fill(actions, items);
     }
@@ -112,15 +112,11 @@
         d.changed();
       };
       return el("span", { class: "dt-siblings" },
-        button("‹", () => go(-1), "Earlier answer", index === 0),
+        link("‹", () => go(-1), "Earlier answer", index === 0),
         `${index + 1} of ${turn.answers.length}`,
-        button("›", () => go(1), "Later answer", index === turn.answers.length - 1));
+        link("›", () => go(1), "Later answer", index === turn.answers.length - 1));
     }
     return { node, draw, edit, forget: () => { drawn = ""; } };
-  }
-
-  function button(label, action, title, disabled) {
-    return el("button", { class: "dt-link", type: "button", title, disabled, onclick: action }, label);
   }
 
   /* ---- the head: which engine, in which state, what was and was not quantized ---- */
@@ -131,17 +127,17 @@
       if (!value.label) return;
       const column = root.closest(".dt-col");
       if (column) { column.dataset.role = value.role; column.dataset.state = value.ready ? "ready" : "waiting"; }
-      const toggleRaw = button(raw ? "Rendered" : "Raw", () => {
+      const toggleRaw = link(raw ? "Rendered" : "Raw", () => {
         raw = !raw;
         d.state.columns[value.position]?.setRaw?.(raw);
         setText(toggleRaw, raw ? "Rendered" : "Raw");
       }, "Show the answer's text as it is, or its Markdown rendered");
-      const maximise = button(column?.classList.contains("dt-max") ? "Restore" : "Maximise", () => maximiseColumn(column, maximise), "Give this column the whole width");
+      const maximise = link(column?.classList.contains("dt-max") ? "Restore" : "Maximise", () => maximiseColumn(column, maximise), "Give this column the whole width");
       fill(root,
         el("div", { class: "dt-title" }, el("span", { class: "dt-dot", "aria-hidden": "true" }),
           el("b", {}, value.role === "base" ? "Base" : "Candidate"), el("span", { class: "dt-soft" }, value.scheme),
           el("span", { class: "dt-head-actions" }, toggleRaw, maximise,
-            button("Label", () => showLabel(value), "Everything that is known about this engine"))),
+            link("Label", () => showLabel(value), "Everything that is known about this engine"))),
         el("div", { class: "dt-chips" }, value.chips.map((chip) =>
           el("span", { class: "dt-chip" + (chip.tone ? " dt-" + chip.tone : ""), title: chip.title }, chip.text))),
         value.ready || d.recorded ? null : stateLine(value, trigger));

@@ -27,6 +27,16 @@
     return node;
   }
 
+  /** A small button; `focus` names it where a part is drawn anew, `kind` is a further class. */
+  function button(label, action, focus, kind) {
+    return el("button", { class: `dt-btn dt-small ${kind || ""}`, type: "button", onclick: action, "data-focus": focus }, label);
+  }
+
+  /** A button that reads as a word of the text. */
+  function link(label, action, title, disabled) {
+    return el("button", { class: "dt-link", type: "button", title, disabled, onclick: action }, label);
+  }
+
   /** How many of the edges a value reaches. */
   function steps(value, edges) { return edges.filter((edge) => value >= edge).length; }
 
@@ -181,6 +191,31 @@
   /** A tab that has nothing but a sentence. */
   function sentence(element, props, _trigger, watch) { bind(props, watch, (value) => fill(element, el("p", { class: "dt-sentence dt-soft" }, value.text))); }
 
-  window.diptych = { recorded, sentence, el, fill, setText, steps, keepFocus, visible, renderMarkdown, randomKey, state, changed, subscribe, visibleColumns, columnsDrawn, turnsOfPage,
+  /* ---- who signed in ---- */
+  let who = null;
+  const waiting = [];
+  /** The corner got to know who looks at the page, and where one can sign in. */
+  function met(value) {
+    who = value;
+    for (const show of waiting.splice(0)) if (show.node.isConnected) { show(); waiting.push(show); }
+  }
+  /** A Space shows the page in a frame, in which Hugging Face shows nothing: there it opens in a tab of its own. */
+  function signInLink(value) {
+    const framed = window.self !== window.top;
+    const back = `?back=${encodeURIComponent(window.location.pathname + window.location.search)}`;
+    return el("a", { class: "dt-link", href: `.${value.sign_in}${value.elsewhere ? back : ""}`, target: framed ? "_blank" : null, rel: "noopener" }, value.elsewhere ? "Sign in with Hugging Face" : "Sign in");
+  }
+  /** A sentence for somebody who may not do something, such as "start jobs": how to, or why not. */
+  function askToSignIn(what) {
+    const node = el("span", {});
+    const show = () => fill(node, who?.person ? `You are signed in as ${who.person}; only the owner of this page can ${what}.`
+      : who?.sign_in ? [signInLink(who), ` to ${what}.`] : `Visitors can look, not ${what}.`);
+    show.node = node;
+    waiting.push(show);
+    show();
+    return node;
+  }
+
+  window.diptych = { recorded, met, signInLink, askToSignIn, sentence, el, button, link, fill, setText, steps, keepFocus, visible, renderMarkdown, randomKey, state, changed, subscribe, visibleColumns, columnsDrawn, turnsOfPage,
     isStreaming, history, pickedIndex, showTurnInAddress, onKey, openSheet, showTab, toast, copyText, bind };
 })();

@@ -96,7 +96,7 @@
       if (value.state !== "done") {
         const words = {
           busy: el("p", { class: "dt-soft dt-pulse" }, "Scoring the same tokens under both models"),
-          idle: el("p", { class: "dt-soft" }, d.recorded ? "This answer was not scored when it was recorded." : ["Not scored yet, since an engine is not ready. ", el("button", { type: "button", class: "dt-link", onclick: () => ask(value.path_of, true) }, "Score when ready")]),
+          idle: el("p", { class: "dt-soft" }, d.recorded ? "This answer was not scored when it was recorded." : [value.by_turns ? "Not scored yet: the two engines take turns, and each is woken for it. " : "Not scored yet, since an engine is not ready. ", el("button", { type: "button", class: "dt-link", onclick: () => ask(value.path_of, true) }, value.by_turns ? "Score" : "Score when ready")]),
           refused: el("p", {}, value.message, " ", el("span", { class: "dt-soft" }, value.hint || "")),
         };
         fill(element, head, words[value.state]);

@@ -3,7 +3,7 @@
 (function () {
   "use strict";
   const d = window.diptych;
-  const { el, fill, setText } = d;
+  const { el, button, fill, setText } = d;
   const NAMES = { cancel: "Cancel", retry: "Retry", duplicate: "Duplicate", up: "Move up", down: "Move down" };
   const POLL_MS = 1500;
 
@@ -64,7 +64,6 @@
       }, focus);
       return node;
     }
-    function button(label, action, focus, kind) { return el("button", { class: `dt-btn dt-small ${kind || ""}`, type: "button", onclick: action, "data-focus": focus }, label); }
     function files(job) {
       return fold(`${job.id}.files`, "Files of this job", false, el("p", { class: "dt-files" }, job.files.map((name) =>
         el("a", { href: `jobs/${encodeURIComponent(job.id)}/files/${encodeURIComponent(name)}`, download: "" }, name))));

@@ -6,11 +6,17 @@
   const { el, fill } = d;
   const OTHER = "other";
   const KV = [["", "As in the profile"], ["auto", "16 bits"], ["fp8_e4m3", "FP8"]];
+  // How models lie on the GPUs: a field of the form, its label, its choices.
+  const LAID = [
+    ["arrangement", "Arrangement", [["", "As it fits"], ["apart", "Each on its own GPUs"], ["shared", "On the same GPUs"], ["alternately", "One at a time"]]],
+    ["pipeline_parallel_size", "Over several GPUs", [["", "Tensor parallel"], ["2", "Pipeline of 2"], ["4", "Pipeline of 4"], ["8", "Pipeline of 8"]]],
+    ["data_parallel_size", "Copies of each", [["", "1"], ["2", "2"], ["4", "4"]]],
+  ];
   const gib = (bytes) => { const n = bytes / 2 ** 30; return `${n < 0.1 ? n.toFixed(4) : n < 10 ? n.toFixed(2) : n.toFixed(1)} GiB`; };
   const shared = { asked: "" };
 
   window.diptych.memoryPlan = function (element, props, trigger, watch) {
-    const form = { model: "", other: "", users: "", context: "", kv: "" };
+    const form = { model: "", other: "", users: "", context: "", kv_cache_dtype: "", arrangement: "", pipeline_parallel_size: "", data_parallel_size: "" };
     let drawn = "";
     d.bind(props, watch, (value) => {
       const choices = value.choices || [];
@@ -22,21 +28,26 @@
       const pick = el("select", { onchange: () => { form.model = pick.value; other.hidden = form.model !== OTHER; if (form.model !== OTHER) ask(); } },
         choices.map(([id, label]) => el("option", { value: id, selected: id === form.model }, label)),
         value.may_read ? el("option", { value: OTHER, selected: form.model === OTHER }, "Another: a repository or a folder") : null);
-      const kv = el("select", { onchange: () => { form.kv = kv.value; ask(); } }, KV.map(([id, label]) => el("option", { value: id, selected: id === form.kv }, label)));
       const fold = el("details", { class: "dt-more dt-memory", ontoggle: () => { if (fold.open && !shared.asked) ask(); } },
         el("summary", {}, "Memory plan: what fits on which GPUs"),
         el("form", { class: "dt-memory-form", onsubmit: (event) => { event.preventDefault(); ask(); } },
           field("Model", pick), other, field("Users at a time", input("users", "1")), field("Tokens of each", input("context", "as in the profile")),
-          field("KV cache", kv), el("button", { class: "dt-btn", type: "submit" }, "Plan")));
+          field("KV cache", choice("kv_cache_dtype", KV)), LAID.map(([name, label, choices]) => field(label, choice(name, choices))),
+          el("button", { class: "dt-btn", type: "submit" }, "Plan")));
       fold.open = Boolean(element.querySelector("details")?.open);
       fill(element, fold);
     });
     function input(name, placeholder) { return el("input", { type: "text", value: form[name], placeholder, oninput: (event) => { form[name] = event.target.value; } }); }
+    function choice(name, choices) {
+      const control = el("select", { onchange: () => { form[name] = control.value; ask(); } }, choices.map(([id, label]) => el("option", { value: id, selected: id === form[name] }, label)));
+      return control;
+    }
     function field(label, control) { return el("label", { class: "dt-field" }, el("span", {}, label), control); }
     function ask() {
       const model = form.model === OTHER ? form.other.trim() : form.model;
       if (!model) return;
-      const wish = { model, options: { users: form.users, context: form.context, kv_cache_dtype: form.kv } };
+      const { model: _model, other: _other, ...options } = form;
+      const wish = { model, options };
       shared.asked = JSON.stringify(wish);
       trigger("plan", { ...wish, key: shared.asked });
     }
@@ -72,7 +83,7 @@
         el("tbody", {}, sizes.map((size) => el("tr", {}, el("th", { scope: "row", title: find(size, counts[0]).hardware }, `${size} GB`), counts.map((count) => cell(find(size, count)))))))),
       detail, plan.models.map((model, index) => weights(model, plan, index)),
       plan.picture_tokens.length ? el("p", { class: "dt-soft" }, `Tokens of a picture: ${plan.picture_tokens.map((p) => `${p.width} × ${p.height}: ${p.tokens.toLocaleString("en")}`).join(" · ")}`) : null));
-    const first = buttons.find(([fit]) => fit.verdict === "together" || fit.verdict === "fits") || buttons[0];
+    const first = buttons.find(([fit]) => fit.verdict === "together" || fit.verdict === "fits") || buttons.find(([fit]) => fit.verdict === "alternately") || buttons[0];
     if (first) choose(...first);
   }
 
@@ -94,10 +105,17 @@
     const whole = fit.memory_gib * 2 ** 30;
     const title = el("h3", {}, `${fit.gpus} × ${fit.hardware}: ${fit.words.toLowerCase()}`);
     if (!fit.seats.length) return [title, el("p", { class: "dt-soft" }, "Not with this context on these GPUs. Fewer users, less context or an FP8 KV cache may help; or serve the base elsewhere.")];
-    return [title, fit.seats.map((seat, index) => el("div", { class: "dt-seat" },
+    return [title, fit.start ? line("To serve the pair like this on such a machine:", fit.start) : null, fit.seats.map((seat, index) => el("div", { class: "dt-seat" },
       el("p", {}, el("b", {}, seat.model), ` on GPU ${seat.gpus.join(", ")}`, seat.gpus.length > 1 ? ", each with " : ": ",
         `${gib(seat.weights_bytes)} weights, ${gib(seat.kv_bytes)} KV cache for ${seat.context.toLocaleString("en")} tokens each, ${gib(seat.reserve_bytes)} beside.`),
       bar([[fit.seats.length > 1 && index === 0 || /\/base$/.test(seat.model) ? "base" : "cand", seat.weights_bytes], ["kv", seat.kv_bytes], ["reserve", seat.reserve_bytes]], whole),
-      el("pre", { class: "dt-log dt-flags" }, seat.flags.join("\n"))))];
+      el("pre", { class: "dt-log dt-flags" }, [`CUDA_VISIBLE_DEVICES=${seat.gpus.join(",")}`, ...seat.flags].join("\n")),
+      seat.command ? el("p", {}, copy("Copy as a command of vLLM alone", seat.command)) : null)),
+      fit.gpus > 1 || fit.verdict === "alternately" ? el("p", { class: "dt-soft" }, "Several GPUs, and vLLM's sleep mode where models take turns, were not yet tried on a GPU here.") : null];
   }
+
+  function line(words, command) {
+    return el("div", {}, el("p", { class: "dt-soft" }, words, " ", copy("Copy", command)), el("pre", { class: "dt-log dt-command" }, command));
+  }
+  function copy(words, command) { return el("button", { class: "dt-link", type: "button", onclick: () => d.copyText(command) }, words); }
 })();

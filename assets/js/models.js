@@ -2,8 +2,8 @@
 (function () {
   "use strict";
   const d = window.diptych;
-  const { el, fill, setText } = d;
-  const NAMES = { start: "Start", stop: "Stop", restart: "Restart" };
+  const { el, button, fill, setText } = d;
+  const NAMES = { start: "Start", stop: "Stop", restart: "Restart", wake: "Wake" };
 
   window.diptych.models = function (element, props, trigger, watch, server) {
     d.bind(props, watch, (value) => {
@@ -16,7 +16,7 @@
 
   function row(engine, trigger, server) {
     const tone = engine.sight === "blind" || engine.state === "FATAL" ? "dt-bad" : engine.ready ? "dt-ok" : "";
-    const words = engine.ready ? "ready" : engine.message || engine.state.toLowerCase();
+    const words = engine.ready ? (engine.turn ? `${engine.turn}, ready` : "ready") : engine.message || engine.state.toLowerCase();
     return el("div", { class: "dt-engine-row dt-card", "data-role": engine.role, "data-engine": engine.id },
       el("div", { class: "dt-title" }, el("span", { class: "dt-dot", "aria-hidden": "true" }), el("b", {}, engine.label),
         el("span", { class: "dt-soft" }, engine.scheme),
@@ -50,5 +50,4 @@
     }
     refresh();
   }
-  function button(label, action) { return el("button", { class: "dt-btn dt-small", type: "button", onclick: action }, label); }
 })();

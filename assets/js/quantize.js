@@ -3,7 +3,7 @@
 (function () {
   "use strict";
   const d = window.diptych;
-  const { el, fill } = d;
+  const { el, button, fill } = d;
   const DRAFT = "diptych.quantize";
   const OTHER = "other";
   const SOURCES = [["", "As the recipe says"], ["bundled:embedded-pictures", "Pictures that come with Diptych"], ["bundled:embedded-text", "Short texts for the embedded pair"], ["bundled:text", "Texts that come with Diptych"], ["file", "A file or folder of mine"], ["traces", "Turns of this app, by id"]];
@@ -88,7 +88,7 @@
         changes(recipe, draft),
         value.may_control ? el("div", { class: "dt-form-actions" }, el("button", { class: "dt-btn dt-primary dt-check", type: "button", onclick: () => check(recipe) }, shared.stale || !shared.asked ? "Check" : "Check again"),
           el("span", { class: "dt-soft" }, "Shows what it needs. Starts nothing."))
-          : el("p", { class: "dt-soft" }, "Visitors can look, not start jobs. Sign in to start one."));
+          : el("p", { class: "dt-soft" }, d.askToSignIn("start jobs")));
     }
     function changes(recipe, draft) {
       const open = shared.open || element.querySelector(".dt-changes")?.open;
@@ -175,7 +175,6 @@
     d.openSheet("Calibration data", rows(shown.facts), shown.sources.length ? [el("h3", {}, "Sources"), rows(shown.sources)] : null,
       shown.samples.length ? [el("h3", {}, `The first ${shown.samples.length} samples, as the model reads them`), shown.samples.map((sample) => [el("p", { class: "dt-soft" }, sample.title), el("pre", { class: "dt-log dt-sample", tabindex: "0" }, sample.text)])] : null);
   }
-  function button(label, action) { return el("button", { class: "dt-btn dt-small", type: "button", onclick: action }, label); }
   function card(...content) { return el("div", { class: "dt-card dt-plan" }, ...content); }
   function rows(list) { return el("table", { class: "dt-table" }, el("tbody", {}, list.map(([name, text]) => el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, text))))); }
   function save(text, name) {

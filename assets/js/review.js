@@ -4,7 +4,7 @@
 (function () {
   "use strict";
   const d = window.diptych;
-  const { el, fill, setText } = d;
+  const { el, button, fill, setText } = d;
   const CHOICES = [["1", "a", "A is better"], ["2", "b", "B is better"], ["3", "tie", "Tie"], ["4", "both_bad", "Both bad"]];
   const OUTCOMES = { regressed: "Regressed", improved: "Improved", both_wrong: "Both wrong", same: "Same", conflict: "Conflict", unreviewed: "Not reviewed" };
   const PATIENCE_MS = 15000, DRAFT_MS = 700;
@@ -147,7 +147,7 @@
     /* ---- drawing ---- */
     function draw() {
       const focused = document.activeElement?.dataset?.focus;
-      if (!review.mayReview) { fill(element, el("p", { class: "dt-empty" }, "Visitors can't review. Sign in, or run Diptych yourself.")); return; }
+      if (!review.mayReview) { fill(element, el("p", { class: "dt-empty" }, d.askToSignIn("review"))); return; }
       if (!review.reviewer) { fill(element, nameForm()); return; }
       if (!me.item) { fill(element, head(), el("div", { class: "dt-review-trouble", role: "alert" }), el("p", { class: "dt-empty" }, waitingWords())); return; }
       const item = me.item;
@@ -181,7 +181,6 @@
         el("h2", {}, "Who reviews?"), el("p", { class: "dt-soft" }, "Verdicts are stored under a name. Sides are drawn for each name and stay hidden until the verdict."),
         el("label", { class: "dt-field" }, el("span", {}, "Your name"), input), el("button", { class: "dt-btn dt-primary", type: "submit" }, "Begin"));
     }
-    function button(label, action, focus, kind) { return el("button", { class: `dt-btn dt-small ${kind || ""}`, type: "button", onclick: action, "data-focus": focus }, label); }
     function strip(item) {
       return item.images.length < 2 ? null : el("div", { class: "dt-strip" }, item.images.map((image, i) => el("button", { type: "button", class: i === shownImage ? "dt-on" : "", "aria-label": `Picture ${i + 1}`, onclick: () => { shownImage = i; draw(); } }, el("img", { src: image.url, alt: "" }))));
     }

@@ -9,7 +9,7 @@
   const FEWEST = 10; // items below which a curve says nothing
   const percent = (v) => `${(100 * v).toFixed(1)} %`;
   const share = (s) => (s ? `${percent(s.value)} [${percent(s.low)}, ${percent(s.high)}] · ${s.hits} of ${s.of}` : "not measured");
-  const figure = (v) => (v === null || v === undefined ? "too little data" : v.toFixed(2));
+  const figure = (v, missing) => (v === null ? `not defined (${missing})` : v.toFixed(2));
   const chance = (p) => (p === null ? "no item changed" : `p = ${p.toPrecision(3)}`);
 
   window.diptych.reviewReport = function (element, props, trigger, watch) {
@@ -47,8 +47,8 @@
         r.reference ? [el("h3", {}, "By the reference answers, without a reviewer"), table(["", "Share"], [["Base right", share(r.reference.base_right)], ["Candidate right", share(r.reference.candidate_right)], ["Regressed", share(r.reference.regressed)], ["Improved", share(r.reference.improved)]]), el("p", { class: "dt-soft" }, `Right means: the same but for case and spaces. Sign test: ${chance(r.reference.sign_test_p)}.`)] : null,
         curves(r), groups("By tag", r.by_tag), r.candidate_engines.length > 1 ? groups("By candidate", r.by_candidate) : null,
         r.by_error_type.length ? [el("h3", {}, "Claimed errors"), table(["Kind", "Candidate", "Base"], r.by_error_type.map((row) => [review.words(row.name), String(row.candidate), String(row.base)]))] : null,
-        el("h3", {}, "Agreement"), el("p", {}, `With themselves, on ${a.repeats} repeats with swapped sides: kappa ${figure(a.self_kappa)}. With each other, on ${a.shared_items} items: Krippendorff's alpha ${figure(a.krippendorff_alpha)}.`),
-        a.pairs.length ? table(["Reviewers", "Items", "Cohen's kappa"], a.pairs.map((p) => [p.reviewers.join(" and "), String(p.items), figure(p.cohen_kappa)])) : null,
+        el("h3", {}, "Agreement"), el("p", {}, `With themselves, on ${a.repeats} repeats with swapped sides: kappa ${figure(a.self_kappa, a.self_kappa_missing)}. With each other, on ${a.shared_items} items: Krippendorff's alpha ${figure(a.krippendorff_alpha, a.krippendorff_alpha_missing)}.`),
+        a.pairs.length ? table(["Reviewers", "Items", "Cohen's kappa"], a.pairs.map((p) => [p.reviewers.join(" and "), String(p.items), figure(p.cohen_kappa, p.cohen_kappa_missing)])) : null,
         r.worst.length ? [el("h3", {}, "Regressed, most divergent first"), el("div", { class: "dt-gallery" }, r.worst.map(worst))] : null);
     }
     function groups(title, rows) {

@@ -2,7 +2,7 @@
 (function () {
   "use strict";
   const d = window.diptych;
-  const { el, fill } = d;
+  const { el, button, fill } = d;
   const review = d.review;
   const ORDERS = [["divergence", "Most divergent first"], ["disagreement", "Most different answers first"], ["random", "Random"], ["conflicts", "Conflicts of others"]];
   const ERRORS = ["misread_text", "wrong_count", "wrong_attribute", "invented_object", "missed_object", "spatial", "refusal", "format_or_loop", "language", "other"];
@@ -10,7 +10,6 @@
 
   const field = (label, control, small) => el("label", { class: "dt-field" }, el("span", {}, label), control, small ? el("small", { class: "dt-soft" }, small) : null);
   const select = (options, value, label) => { const node = el("select", { "aria-label": label }, options.map(([v, text]) => el("option", { value: v }, text))); node.value = value; return node; };
-  const button = (label, action, kind) => el("button", { class: `dt-btn dt-small ${kind || ""}`, type: "button", onclick: action }, label);
 
   window.diptych.reviewSide = function (element, props, trigger, watch) {
     let value = { batches: [] }, drawn = "", sheet = null;
@@ -107,7 +106,7 @@
         field("Or a folder on this machine", folder), field("Or a data set of the hub", hub, "Its CSV, JSONL, Parquet, zip and picture files; no script of it is run."), field("Prompts", prompts, "For pictures without a table, or rows without a prompt."),
         field("Pair", pairs), el("div", { class: "dt-field" }, el("span", {}, "Candidates"), candidates),
         el("div", { class: "dt-fields" }, field("Max tokens", tokens), field("Judged by two, %", overlap)),
-        el("div", { class: "dt-form-actions" }, button("Check the rows", () => send(true)), button("Start", () => send(false), "dt-primary")), said));
+        el("div", { class: "dt-form-actions" }, button("Check the rows", () => send(true)), button("Start", () => send(false), null, "dt-primary")), said));
       dialog.addEventListener("close", () => { sheet = null; });
       sheet = { answer: (next) => {
         if (next.key && next.key !== key) return;

@@ -3,7 +3,7 @@
 (function () {
   "use strict";
   const d = window.diptych;
-  const { el, fill, setText } = d;
+  const { el, link, fill, setText } = d;
 
   /** Zoom and pan for a picture on a stage; `isOn` says whether there is a picture now, `onZoom` hears of every enlargement. */
   d.zoomable = function (stage, picture, isOn, onZoom) {
@@ -103,13 +103,12 @@
         window.dispatchEvent(new CustomEvent("diptych:refused", { detail: value.refused }));
       }
       const links = value.turn ? el("p", { class: "dt-turn-links" },
-        button("Copy link", () => d.copyText(new URL(`?trace=${value.turn}`, window.location.href).href)),
+        link("Copy link", () => d.copyText(new URL(`?trace=${value.turn}`, window.location.href).href)),
         el("a", { href: `traces/${value.turn}.json`, download: "" }, "JSON"), el("a", { href: `traces/${value.turn}.md`, download: "" }, "Markdown"),
         d.recorded ? null : el("button", { class: "dt-link", type: "button", title: "Quantize again, calibrated with the turns of this conversation", onclick: () => d.requantize(d.turnsOfPage().map((turn) => turn.id)) }, "Re-quantize with these")) : null;
       fill(element, (value.alarms || []).map((alarm) => el("p", { class: `dt-alarm dt-alarm-${alarm.severity}`, role: "alert" }, alarm.message)), links);
     });
   };
-  function button(label, action) { return el("button", { class: "dt-link", type: "button", onclick: action }, label); }
 
   /* ---- the history: every turn is a record with an address ---- */
   window.diptych.recent = function (element, props, trigger, watch) {
@@ -122,6 +121,17 @@
   };
 
   window.diptych.status = function (element, props, trigger, watch) {
-    d.bind(props, watch, (value) => fill(element, el("span", { class: "dt-status" }, value.text || "")));
+    d.bind(props, watch, (value) => {
+      fill(element, el("span", { class: "dt-status" }, value.text || ""), value.person ? me(value) : value.sign_in ? el("span", { class: "dt-who-corner" }, d.signInLink(value)) : null);
+      d.met(value);
+    });
+    function me(value) {
+      return el("span", { class: "dt-who-corner" }, value.person, value.owner ? el("span", { class: "dt-soft" }, " (owner)") : null,
+        value.may_leave ? el("button", { class: "dt-link", type: "button", onclick: leave }, "Sign out") : null);
+    }
+    async function leave() {
+      const answer = await fetch("signout", { method: "POST" });
+      if (answer.ok) window.location.reload(); else d.toast("Signing out did not work");
+    }
   };
 })();

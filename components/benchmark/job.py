@@ -64,7 +64,7 @@ class Driver:
         self._folder = folder
         self._spec = BenchmarkSpec.model_validate_json(orjson.dumps(folder.read_spec()))
         self._recorder = Recorder(folder.path.name, environment(self._spec.device))
-        self._work = Path(self._spec.state_dir) / "benchmark" / "work" / self._spec.work_key
+        self._work = folder.common / "benchmark" / "work" / self._spec.work_key
         self._started_s = time.monotonic()
         self._told_s = 0.0
         self._base_answers: list[Judged] | None = None

@@ -167,6 +167,12 @@ class BenchmarkService:
                 "Exact figures need engines of our own.",
                 field="models",
             )
+        if pair.placement == "alternately":
+            raise InputError(
+                f"A benchmark has base and candidate up at the same time, and those of {pair.title} take turns.",
+                "Start Diptych with --placement together where the memory holds both.",
+                field="models",
+            )
         return pair, candidates
 
     def _accepted(self) -> str:

@@ -10,9 +10,9 @@ import gradio as gr
 
 from components.benchmark.service import BenchmarkService
 from components.benchmark.view_model import result_view
-from components.core.errors import AppError, InputError
+from components.core.errors import InputError
 from components.ui.access import Access
-from components.ui.messages import as_api_error
+from components.ui.endpoints import add_endpoint
 
 CardOf = Callable[[str], dict[str, Any]]
 
@@ -20,39 +20,20 @@ CardOf = Callable[[str], dict[str, Any]]
 def add_benchmark_api(benchmarks: BenchmarkService, card_of: CardOf, access: Access) -> None:
     """Register the endpoints inside the current Blocks context."""
 
-    async def submit(spec: Any, request: gr.Request) -> dict[str, str]:
-        try:
-            access.check_jobs(request)
-            return {"job_id": await asyncio.to_thread(benchmarks.submit, _object(spec, "spec"))}
-        except AppError as exc:
-            raise as_api_error(exc) from None
+    async def submit(request: gr.Request, spec: Any = None) -> dict[str, str]:
+        access.check_jobs(request)
+        return {"job_id": await asyncio.to_thread(benchmarks.submit, _object(spec, "spec"))}
 
-    async def results(wanted: Any) -> list[dict[str, Any]]:
-        try:
-            found = await asyncio.to_thread(benchmarks.results, _object(wanted, "filter"))
-        except AppError as exc:
-            raise as_api_error(exc) from None
+    async def results(wanted: Any = None) -> list[dict[str, Any]]:
+        found = await asyncio.to_thread(benchmarks.results, _object(wanted, "filter"))
         return [result_view(record) for record in found]
 
     async def card(model: str) -> dict[str, Any]:
-        try:
-            return await asyncio.to_thread(card_of, model)
-        except AppError as exc:
-            raise as_api_error(exc) from None
+        return await asyncio.to_thread(card_of, model)
 
-    endpoints = ((submit, "benchmark", "spec"), (results, "results", "filter"))
-    for function, name, argument in endpoints:
-        # Components nobody sees: they give the argument its name and take any value.
-        with gr.Row(visible=False):
-            given = gr.JSON({}, label=argument)
-            result = gr.JSON(label=name)
-            button = gr.Button(name)
-        button.click(function, given, result, api_name=name, concurrency_limit=None)
-    with gr.Row(visible=False):
-        model = gr.Textbox(label="model")
-        shown = gr.JSON(label="card")
-        button = gr.Button("card")
-    button.click(card, model, shown, api_name="card", concurrency_limit=None)
+    add_endpoint(submit, "benchmark")
+    add_endpoint(results, "results")
+    add_endpoint(card, "card")
 
 
 def _object(value: Any, name: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from components.cards.facts import HardwareFact
@@ -10,8 +9,7 @@ from components.core.errors import AppError
 from components.engines.catalog import CatalogEntry
 from components.engines.model_memory import ModelMemoryReader
 from components.profiles.loader import load_hardware
-from components.profiles.memory_fit import GPU_COUNTS, hardware_fit, use_of
-from components.profiles.schema import HardwareProfile
+from components.profiles.memory_fit import GPU_COUNTS, by_size, hardware_fit, use_of
 
 
 class HardwareTable:
@@ -30,7 +28,7 @@ class HardwareTable:
             return ()
         serve = entry.pair.serve_of(entry.model)
         rows = []
-        for gb, same in _by_size(load_hardware(self._profiles)[0]).items():
+        for gb, same in by_size(load_hardware(self._profiles)[0]).items():
             fits = (hardware_fit(((memory, serve),), use_of(serve), same[0], gpus) for gpus in GPU_COUNTS)
             first = next((found for found in fits if found.fit.verdict == "fits"), None)
             rows.append(
@@ -40,11 +38,3 @@ class HardwareTable:
                 )
             )  # fmt: skip
         return tuple(rows)
-
-
-def _by_size(hardware: Sequence[HardwareProfile]) -> dict[int, list[HardwareProfile]]:
-    found: dict[int, list[HardwareProfile]] = {}
-    for one in sorted(hardware, key=lambda one: one.sold_as_gb or 0):
-        if one.sold_as_gb is not None and one.memory_gib is not None:
-            found.setdefault(one.sold_as_gb, []).append(one)
-    return found

@@ -12,16 +12,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
 
 from components.compare.case import Case
 from components.compare.changed_pictures import PictureChanger
-from components.compare.scoring import ScoringService, precision_of
+from components.compare.scoring import ScoringService, Spent, precision_of
 from components.core.answers import ImageRecord, TokenStep
 from components.core.divergence import Floats
 from components.core.errors import EngineError, EngineNotReadyError, InputError, StreamError
@@ -95,7 +94,8 @@ class EyesService:
 
     def _check_engines(self, case: Case) -> None:
         for entry in (case.base, case.candidate):
-            if entry.model.source.kind != "remote" and not self._hub.status(entry.engine_id).ready:
+            status = self._hub.status(entry.engine_id)
+            if entry.model.source.kind != "remote" and not (status.ready or status.is_asleep):
                 raise EngineNotReadyError(
                     f"{entry.engine_id} is not ready.",
                     "Start it on the Models tab, wait until it is ready, and try again.",
@@ -118,17 +118,21 @@ class EyesService:
         pictures = self.check_pictures(case)
         self._check_engines(case)
         changes = await asyncio.to_thread(self._changer.change, pictures, picture)
-        async with self._scoring.exactly(case) as (base, candidate):
-            started = time.monotonic()
-            path, changed = await asyncio.to_thread(self._paths, case, changes, base)
-            alone = [await self._exact.across_prompts(client, path, changed) for client in (base, candidate)]
-            floor = await self._floor((base, candidate), (path, changed), alone)
-            seconds = time.monotonic() - started
-        text_of = base.vocabulary.text if base.vocabulary else str
+        self._scoring.check_exact(case)
+        spent, sides, paths = Spent(), [], None
+        text_of: Callable[[int], str] = str
+        for entry in (case.base, case.candidate):
+            async with self._scoring.use(entry, spent) as client:
+                if paths is None:
+                    paths = await asyncio.to_thread(self._paths, case, changes, client)
+                    text_of = client.vocabulary.text if client.vocabulary else str
+                sides.append(await self._measure_side(client, paths))
+        alone, floor = [side.alone for side in sides], _floor_of(sides)
         reliance = Reliance(
             id=secrets.token_hex(12), trace_id=case.trace.id, answer_id=case.stored.slot.id, path=case.wanted.path,
             base_engine=case.base.engine_id, candidate_engine=case.candidate.engine_id, picture=picture,
-            pictures=changes, precision=precision_of(alone[0]), created_at=self._now(), floor=floor, seconds=seconds,
+            pictures=changes, precision=precision_of(alone[0]), created_at=self._now(), floor=floor,
+            seconds=spent.seconds,
             tokens=tuple(_token(step, row, alone, text_of) for row, step in enumerate(case.stored.answer.tokens)),
         )  # fmt: skip
         await asyncio.to_thread(self._reliances.add, reliance)
@@ -143,33 +147,38 @@ class EyesService:
         )
         return path, replace(path, images=urls) if urls else without_pictures(path, client)
 
-    async def _floor(
-        self, clients: tuple[EngineClient, EngineClient], paths: tuple[PathTokens, PathTokens], alone: list[ExactResult]
-    ) -> RelianceFloor | None:
-        """The same once more in another batch shape; None where that could not be had: the result stands without."""
-        again: list[ExactResult] = []
-        shapes = (0, 0)
+    async def _measure_side(self, client: EngineClient, paths: tuple[PathTokens, PathTokens]) -> _Side:
+        """One model after both prompts, and once more in another batch shape, for the floor."""
+        alone = await self._exact.across_prompts(client, *paths)
         try:
-            for client, first in zip(clients, alone, strict=True):
-                for _ in range(_FLOOR_TRIES):
-                    result = await self._exact.across_prompts(client, *paths, in_company=True)
-                    found = _other_batches(first, result)
-                    if found is not None:
-                        again.append(result)
-                        shapes = shapes if any(shapes) else found
-                        break
-                else:
-                    return None
+            for _ in range(_FLOOR_TRIES):
+                again = await self._exact.across_prompts(client, *paths, in_company=True)
+                shapes = _other_batches(alone, again)
+                if shapes is not None:
+                    return _Side(alone, again, shapes)
         except (EngineError, StreamError) as exc:
             _log.warning("The noise of picture reliance could not be measured: %s %s", exc, exc.detail)
-            return None
-        shifts = [_nats(second) - _nats(first) for first, second in zip(alone, again, strict=True)]
-        return RelianceFloor(
-            base_nats=float(np.abs(shifts[0]).max()),
-            candidate_nats=float(np.abs(shifts[1]).max()),
-            change_nats=float(np.abs(shifts[1] - shifts[0]).max()),
-            batch_tokens=shapes,
-        )
+        return _Side(alone)
+
+
+@dataclass(frozen=True)
+class _Side:
+    alone: ExactResult
+    again: ExactResult | None = None  # in another batch shape, where that could be had
+    shapes: tuple[int, int] = (0, 0)
+
+
+def _floor_of(sides: list[_Side]) -> RelianceFloor | None:
+    """How much the figures move with the batch shape alone; None where that could not be had of both models."""
+    shifts = [_nats(side.again) - _nats(side.alone) for side in sides if side.again is not None]
+    if len(shifts) < len(sides):
+        return None
+    return RelianceFloor(
+        base_nats=float(np.abs(shifts[0]).max()),
+        candidate_nats=float(np.abs(shifts[1]).max()),
+        change_nats=float(np.abs(shifts[1] - shifts[0]).max()),
+        batch_tokens=sides[0].shapes,
+    )
 
 
 def without_pictures(path: PathTokens, client: EngineClient) -> PathTokens:

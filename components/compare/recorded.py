@@ -7,12 +7,11 @@ canonical PNG that the engines got.
 from __future__ import annotations
 
 import gzip
-import json
 import logging
 from collections.abc import Iterable
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from components.core.errors import AppError, InputError
 from components.core.scores import Score
@@ -25,14 +24,20 @@ SUFFIX = ".jsonl.gz"
 _LOG = logging.getLogger(__name__)
 
 
+class _Recorded(BaseModel):
+    """One line."""
+
+    trace: Trace
+    scores: tuple[Score, ...]
+
+
 def write_recorded(folder: Path, pair: str, turns: Iterable[tuple[Trace, list[Score]]], images: ImageStore) -> int:
     """The file of a pair and its pictures; bytes written. The same turns give the same bytes."""
     pictures = folder / "pictures"
     pictures.mkdir(parents=True, exist_ok=True)
     lines, size = [], 0
     for trace, scores in turns:
-        documents = [json.loads(score.model_dump_json()) for score in scores]
-        lines.append(json.dumps({"trace": json.loads(trace.model_dump_json()), "scores": documents}))
+        lines.append(_Recorded(trace=trace, scores=tuple(scores)).model_dump_json())
         for image in trace.images:
             png = images.png(image.sha256)
             (pictures / f"{image.sha256}.png").write_bytes(png)
@@ -56,24 +61,22 @@ def store_recorded(
         return ()
     for line in lines:
         try:
-            found.append(_store(json.loads(line), file.parent, traces, scores, images))
-        except (AppError, OSError, ValueError, KeyError, TypeError, ValidationError) as exc:
+            found.append(_store(_Recorded.model_validate_json(line), file.parent, traces, scores, images))
+        except (AppError, OSError, ValidationError) as exc:
             _LOG.warning("a recorded turn of %s could not be stored: %s", file.name, exc)
     return tuple(found)
 
 
 def _store(
-    line: dict[str, object], folder: Path, traces: TraceRepository, scores: AnswerRecords[Score], images: ImageStore
+    recorded: _Recorded, folder: Path, traces: TraceRepository, scores: AnswerRecords[Score], images: ImageStore
 ) -> str:
-    trace = Trace.model_validate_json(json.dumps(line["trace"]))
-    listed = line["scores"]
-    documents = listed if isinstance(listed, list) else []
+    trace = recorded.trace
     for image in trace.images:
         images.adopt(image, (folder / "pictures" / f"{image.sha256}.png").read_bytes())
     try:
         traces.create_turn(trace)
     except InputError:
         return trace.id  # stored by an earlier start
-    for document in documents:
-        scores.add(Score.model_validate_json(json.dumps(document)))
+    for score in recorded.scores:
+        scores.add(score)
     return trace.id

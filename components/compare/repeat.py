@@ -192,7 +192,7 @@ class RepeatService:
     def _column(self, slot: AnswerSlot, request: ChatRequest, wish: RepeatWish, seeds: Sequence[int]) -> _Column:
         engine_id = slot.label.engine_id
         entry, status = self._catalog.find(engine_id), self._hub.status(engine_id)
-        if status.state in (EngineState.STOPPED, EngineState.FATAL):
+        if status.state in (EngineState.STOPPED, EngineState.FATAL) and not status.is_asleep:
             raise EngineNotReadyError(f"{entry.model.label} is not running.", "Start it in its column, then repeat.")
         if status.sight is Sight.BLIND and has_images(request):
             raise EngineNotReadyError(f"{entry.model.label} is blind, so it takes no pictures.", status.hint)
@@ -241,8 +241,9 @@ class RepeatService:
     async def _still_answers(self, column: _Column) -> bool:
         """Whether the engine is ready; one that was found silent for a moment gets some seconds."""
         engine_id = column.slot.label.engine_id
-        if self._hub.status(engine_id).sight is Sight.BLIND and not has_images(column.request):
-            return True  # its text is as good as before
+        status = self._hub.status(engine_id)
+        if status.is_asleep or (status.sight is Sight.BLIND and not has_images(column.request)):
+            return True  # it wakes when it is asked; a blind one's text is as good as before
         with contextlib.suppress(EngineError):
             await self._hub.wait_ready(engine_id, _GRACE_S)
             return True

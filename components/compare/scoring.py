@@ -7,8 +7,9 @@ import logging
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import datetime
 
 from components.compare.case import Case, Wanted, case_of
@@ -17,12 +18,13 @@ from components.compare.score_tokens import exact_tokens, top_k_tokens, whole_pa
 from components.core.answers import Answer, ImageRecord
 from components.core.errors import EngineError, InputError, StreamError
 from components.core.scores import UNTRIED_ON_GPU, Method, NoiseFloor, Score, TokenScore
-from components.engines.catalog import Catalog
+from components.engines.catalog import Catalog, CatalogEntry
 from components.engines.exact_scoring import ExactResult, ExactScorer, PathTokens, other_batch
-from components.engines.prompt_logprobs import NotOnThePathError, rows_of
+from components.engines.prompt_logprobs import NotOnThePathError, Row, rows_of
 from components.engines.supervisor import EngineHub
 from components.engines.token_id_scores import stock_rows
 from components.engines.transport import EngineClient
+from components.engines.vocabulary import Vocabulary
 from components.storage.answer_records import AnswerRecords
 from components.storage.traces import TraceRepository
 
@@ -33,8 +35,18 @@ _FLOOR_TOKENS = 32
 _KEPT_FLOORS = 256
 
 
+@dataclass
+class Spent:
+    """How long the engines worked for a score, without waiting for them."""
+
+    seconds: float = 0.0
+
+
 class ScoringService:
-    """Scores answers; one at a time, since each fills the engines."""
+    """Scores answers; one pass of an engine at a time, since each fills it.
+
+    Engines that take turns are asked one after the other, the passes of many scores together.
+    """
 
     def __init__(
         self, *, catalog: Catalog, hub: EngineHub, traces: TraceRepository, scores: AnswerRecords[Score],
@@ -45,8 +57,8 @@ class ScoringService:
         self._on_score = on_score
         self._catalog, self._hub, self._traces, self._scores = catalog, hub, traces, scores
         self._exact, self._data_url, self._now = exact, data_url, now
-        self._floors: OrderedDict[tuple[str, datetime, str], NoiseFloor] = OrderedDict()
-        self._turn = asyncio.Lock()
+        self._floors: OrderedDict[tuple[str, datetime], NoiseFloor] = OrderedDict()
+        self._pass = asyncio.Lock()
 
     async def find(self, trace_id: str, wanted: Wanted) -> Case:
         """What is to be scored: reads the whole conversation, so it is done once for each wish.
@@ -64,14 +76,10 @@ class ScoringService:
             InputError: it can't be scored so; says why. EngineError, StreamError: an engine could not do its part.
         """
         self._hub.check_open()
-        if self._method(case) != "top_k":
-            await self._wait_ready(case)
-        async with self._turn:
-            started = time.monotonic()
-            method = self._method(case)
-            by_method = {"exact": self._score_exactly, "stock": self._score_stock, "top_k": self._score_top_k}
-            score = await by_method[method](case)
-            score = score.model_copy(update={"seconds": time.monotonic() - started})
+        by_method = {"exact": self._score_exactly, "stock": self._score_stock, "top_k": self._score_top_k}
+        spent = Spent()
+        score = await by_method[self._method(case)](case, spent)
+        score = score.model_copy(update={"seconds": spent.seconds})
         await asyncio.to_thread(self._scores.add, score)
         self._on_score(score)
         return score
@@ -87,21 +95,31 @@ class ScoringService:
             raise InputError(f"This turn can't be scored exactly: {reason}", field="method")
 
     @asynccontextmanager
-    async def exactly(self, case: Case) -> AsyncIterator[tuple[EngineClient, EngineClient]]:
-        """Base's and candidate's engine for exact work on an answer; nothing else is scored meanwhile.
+    async def use(self, entry: CatalogEntry, spent: Spent) -> AsyncGenerator[EngineClient, None]:
+        """An engine for a pass; nothing else is scored within the block, and no other engine may be waited for in it.
+
+        Args:
+            spent: the block's time is added to it.
 
         Raises:
-            InputError: these engines can't score this answer exactly; says why. EngineError: one is not to be had.
+            EngineError: it is not to be had.
         """
-        self.check_exact(case)
-        await self._wait_ready(case)
-        async with self._turn:
-            yield self._clients(case)
+        # The engine first: one that loads for minutes must not keep all others from being scored.
+        async with self._hub.use(entry.engine_id, _READY_LIMIT_S) as client, self._pass:
+            started = time.monotonic()
+            try:
+                yield client
+            finally:
+                spent.seconds += time.monotonic() - started
 
     def is_ready(self, case: Case) -> bool:
         """Whether scoring could begin at once."""
         engines = (case.base, case.candidate)
         return self._method(case) == "top_k" or all(self._hub.status(entry.engine_id).ready for entry in engines)
+
+    def by_turns(self, case: Case) -> bool:
+        """Whether its engines can't be up at the same time."""
+        return all(self._hub.takes_turns(entry.engine_id) for entry in (case.base, case.candidate))
 
     async def stored(self, case: Case) -> Score | None:
         """The newest score of the very answer that would be scored now; None where there is none.
@@ -126,22 +144,29 @@ class ScoringService:
         for entry in (case.base, case.candidate):
             status = self._hub.status(entry.engine_id)
             reason = why_not_by_ids(entry, status, case.trace, case.parents, case.stored)
-            if not reason and entry.pair.serve_of(entry.model).tensor_parallel_size > 1:
-                reason = (
-                    f"{entry.engine_id} is spread over several GPUs (tensor_parallel_size), none of which has it all."
-                )
+            serve = entry.pair.serve_of(entry.model)
+            if not reason and serve.gpu_count > serve.data_parallel_size:
+                reason = f"{entry.engine_id} is spread over several GPUs, none of which has it all."
             if reason:
                 return reason
         return ""
 
     # ---- exact ------------------------------------------------------------------------------------------------
 
-    async def _score_exactly(self, case: Case) -> Score:
+    async def _score_exactly(self, case: Case, spent: Spent) -> Score:
         path = self.path_of(case, self._data_url)
-        base, candidate = self._clients(case)
-        result = await self._exact.score(base, candidate, path)
-        floor = await self._floor(case.base.engine_id, path, result.dtype)
-        texts = base.vocabulary.text if base.vocabulary else str
+        floor: NoiseFloor | None = None
+        texts: Callable[[int], str] = str
+
+        @asynccontextmanager
+        async def base() -> AsyncGenerator[EngineClient, None]:
+            nonlocal floor, texts
+            async with self.use(case.base, spent) as client:
+                texts = client.vocabulary.text if client.vocabulary else str
+                yield client
+                floor = await self._floor(client, case.base.engine_id, path)  # while it is awake
+
+        result = await self._exact.score_by_turns(base, lambda: self.use(case.candidate, spent), path)
         notes = [] if floor else ["The noise floor could not be measured: small figures may be noise."]
         return self._record(
             case, "exact", precision_of(result), exact_tokens(case.stored.answer, result, texts), floor, notes
@@ -158,17 +183,17 @@ class ScoringService:
             _check_same_prompt(answer, case.other.answer)
         return path_of(case.trace, case.parents, case.stored, data_url, f"score-{case.trace.conversation_id}")
 
-    async def _floor(self, engine_id: str, path: PathTokens, dtype: str) -> NoiseFloor | None:
+    async def _floor(self, client: EngineClient, engine_id: str, path: PathTokens) -> NoiseFloor | None:
         """Measured with the first answer that is scored after a start of the base's engine.
 
         Once more with a longer one, if that was short: a few tokens show little of the noise.
         """
         since = self._hub.status(engine_id).since
-        key = (engine_id, since, dtype)
+        key = (engine_id, since)
         known = self._floors.get(key)
         if known is not None and known.tokens >= min(_FLOOR_TOKENS, len(path.answer_ids)):
             return known
-        measured = await self._measure_floor(engine_id, path, since)
+        measured = await self._measure_floor(client, path, since)
         if measured is None:
             return known
         self._floors[key] = measured
@@ -176,16 +201,16 @@ class ScoringService:
             self._floors.popitem(last=False)
         return measured
 
-    async def _measure_floor(self, engine_id: str, path: PathTokens, since: datetime) -> NoiseFloor | None:
+    async def _measure_floor(self, client: EngineClient, path: PathTokens, since: datetime) -> NoiseFloor | None:
         """None where it could not be: the score stands without it, and the next one tries again."""
         try:
             for _ in range(_FLOOR_TRIES):
-                result = await self._exact.floor(self._hub.client(engine_id), path)
+                result = await self._exact.floor(client, path)
                 shapes = other_batch(result.base_batch_tokens, result.batch_tokens)
                 if shapes is not None:  # else the requests did not meet in one step, and it says nothing
                     return self._floor_record(result, shapes, since)
         except (EngineError, StreamError) as exc:
-            _log.warning("The noise floor of %s could not be measured: %s %s", engine_id, exc, exc.detail)
+            _log.warning("The noise floor could not be measured: %s %s", exc, exc.detail)
         return None
 
     def _floor_record(self, result: ExactResult, shapes: tuple[int, int], since: datetime) -> NoiseFloor:
@@ -195,21 +220,13 @@ class ScoringService:
             measured_at=self._now(), engine_started_at=since,
         )  # fmt: skip
 
-    async def _wait_ready(self, case: Case) -> None:
-        """Before taking the turn: an engine that loads for minutes must not keep all others from being scored."""
-        for entry in (case.base, case.candidate):
-            await self._hub.wait_ready(entry.engine_id, _READY_LIMIT_S)
-
-    def _clients(self, case: Case) -> tuple[EngineClient, EngineClient]:
-        return self._hub.client(case.base.engine_id), self._hub.client(case.candidate.engine_id)
-
     # ---- lower bound ------------------------------------------------------------------------------------------
 
-    async def _score_top_k(self, case: Case) -> Score:
+    async def _score_top_k(self, case: Case, spent: Spent) -> Score:
         reason = ""
         if self._may_ask_again(case):
             try:
-                return await self._score_whole_path(case)
+                return await self._score_whole_path(case, spent)
             except (NotOnThePathError, EngineError, StreamError) as exc:
                 if case.sides is None or any(side.slot.history for side in case.sides):
                     raise  # nothing else to go by
@@ -217,30 +234,39 @@ class ScoringService:
         return self._score_lists(case, reason)
 
     def _may_ask_again(self, case: Case) -> bool:
-        """Whether both are vLLM servers that answer now, and the tokens are known."""
+        """Whether both are vLLM servers that answer, now or when it is their turn, and the tokens are known."""
         answer = case.stored.answer
         if not answer.prompt_token_ids or not answer.tokens or any(step.token_id is None for step in answer.tokens):
             return False
         ids = (case.base.engine_id, case.candidate.engine_id)
-        return all(self._hub.status(e).ready and self._hub.client(e).is_vllm for e in ids)
+        return self.by_turns(case) or all(self._hub.status(e).ready and self._hub.client(e).is_vllm for e in ids)
 
-    async def _score_whole_path(self, case: Case) -> Score:
+    async def _score_whole_path(self, case: Case, spent: Spent) -> Score:
         path, written = self.path_of(case, self._data_url), case.stored.answer
         messages = messages_of(case.trace, case.parents, case.stored.slot, self._data_url)
-        clients = [self._hub.client(entry.engine_id) for entry in (case.base, case.candidate)]
-        base, candidate = [await rows_of(client, messages, case.trace.tools, path, written.text) for client in clients]
-        known = next((client.vocabulary for client in clients if client.vocabulary), None)
-        tokens, notes = whole_path_tokens(base, candidate, written, known.text if known else str)
+        rows: list[list[Row]] = []
+        known: Vocabulary | None = None
+        for entry in (case.base, case.candidate):
+            async with self.use(entry, spent) as client:
+                rows.append(await rows_of(client, messages, case.trace.tools, path, written.text))
+                known = known or client.vocabulary
+        tokens, notes = whole_path_tokens(rows[0], rows[1], written, known.text if known else str)
         precision = "prompt log-probabilities of both servers in their own precision: a lower bound of the divergence"
         return self._record(case, "top_k", precision, tokens, None, notes)
 
-    async def _score_stock(self, case: Case) -> Score:
+    async def _score_stock(self, case: Case, spent: Spent) -> Score:
         """Never chosen by itself: no GPU has tried it."""
         path, written = self.path_of(case, self._data_url), case.stored.answer
         if not path.prompt_ids or len(path.answer_ids) != len(written.tokens):
             raise InputError("This answer's token ids are not known.", "Choose the method top_k.", field="method")
-        base, candidate = self._clients(case)
-        rows = await stock_rows(base, candidate, path)
+        if self.by_turns(case):
+            hint = "Choose the method exact or top_k."
+            raise InputError("This method needs both engines at the same time; these take turns.", hint, field="method")
+        async with (
+            self._hub.use(case.candidate.engine_id, _READY_LIMIT_S) as candidate,
+            self.use(case.base, spent) as base,
+        ):
+            rows = await stock_rows(base, candidate, path)
         known = base.vocabulary or candidate.vocabulary
         tokens, notes = whole_path_tokens(*rows, written, known.text if known else str, of_base_only=True)
         precision = f"log-probabilities of both servers in their own precision: a lower bound; {UNTRIED_ON_GPU}"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from components.core.answers import Answer, ErrorRecord, TokenStep, ToolCall, Usage
 from components.core.errors import AppError, EngineDiedError, StreamStalledError, StreamTruncatedError
 from components.core.latency import timing_from_arrivals
-from components.core.states import EngineState, Outcome, Sight
+from components.core.states import Outcome
 from components.core.traces import AnswerSlot
 from components.engines.stream import (
     ChatRequest,
@@ -56,7 +56,7 @@ class ColumnStream:
         self._error: ErrorRecord | None = None
         self._outcome = Outcome.STREAMING
         self._end_ms: float | None = None
-        self._waiting = ""
+        self._is_waiting = True
         self._changed = asyncio.Event()
         self._pump: asyncio.Task[None] | None = None
         self._record: Answer | None = None
@@ -95,39 +95,29 @@ class ColumnStream:
 
     async def _read(self) -> None:
         try:
-            await self._wait_until_ready()
-            await self._collect()
+            # A blind engine is never ready for pictures, but its text is as good as before.
+            engine_id, blind_too = self.slot.label.engine_id, not self._has_images
+            async with self._hub.use(engine_id, _READY_LIMIT_S, blind_too=blind_too) as client:
+                self._is_waiting = False
+                await self._collect(client)
         except AppError as exc:
             record = exc.as_record()
             self._error = ErrorRecord(code=str(record["code"]), message=exc.message, hint=exc.hint, field=exc.field)
             truncated = isinstance(exc, _TRUNCATING) and (self.text or self._steps)
             self._outcome = Outcome.TRUNCATED if truncated else Outcome.FAILED
         finally:
+            self._is_waiting = False
             self._changed.set()
 
-    async def _wait_until_ready(self) -> None:
-        """An engine that is loading is waited for; the column says what it is doing."""
-        engine_id = self.slot.label.engine_id
-        status = self._hub.status(engine_id)
-        # A blind engine is never ready for pictures, but its text is as good as before.
-        if status.ready or (status.sight is Sight.BLIND and not self._has_images):
-            return
-        ready = asyncio.create_task(self._hub.wait_ready(engine_id, _READY_LIMIT_S))
-        try:
-            while not ready.done():
-                status = self._hub.status(engine_id)
-                self._waiting = status.message or status.state.value
-                if status.state in (EngineState.FATAL, EngineState.STOPPED):
-                    break
-                self._changed.set()
-                await asyncio.wait({ready}, timeout=_HEARTBEAT_S)
-            await ready
-        finally:
-            ready.cancel()
-            self._waiting = ""
+    @property
+    def _waiting(self) -> str:
+        """What an engine that is loading, or waits for its turn, is doing; empty once it answers."""
+        if not self._is_waiting:
+            return ""
+        status = self._hub.status(self.slot.label.engine_id)
+        return status.message or status.state.value
 
-    async def _collect(self) -> None:
-        client = self._hub.client(self.slot.label.engine_id)
+    async def _collect(self, client: EngineClient) -> None:
         self._vocabulary = client.vocabulary
         async with contextlib.aclosing(self._events(client)) as events:
             async for event in events:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -21,6 +21,7 @@ from components.compare.tab_repeat import wire_repeat
 from components.core.errors import AppError
 from components.engines.catalog import Catalog
 from components.profiles.schema import PairProfile
+from components.storage.images import ImageLimits
 from components.ui.access import RECORDED, Access
 from components.ui.messages import warn
 from components.ui.views import Refresh, view
@@ -32,22 +33,22 @@ _STREAMED: dict[str, Any] = {**QUIET, "concurrency_limit": None, "preprocess": F
 
 def create_compare_tab(
     *, handlers: CompareHandlers, scoring: ScoringService, eyes: EyesService, repeating: RepeatService,
-    catalog: Catalog, pair: PairProfile, max_file_bytes: int, example_urls: list[str | None], access: Access,
+    catalog: Catalog, pair: PairProfile, limits: ImageLimits, example_urls: list[str | None], access: Access,
     first_turn: str | None = None,
 ) -> Refresh:  # fmt: skip
     """Build the tab inside the current Blocks context. ``first_turn`` is shown where the address names no turn."""
     of_pair = [entry.engine_id for entry in catalog.of_pair(pair.id)]
     chosen = [of_pair[min(i, len(of_pair) - 1)] for i in range(MAX_COLUMNS)]
 
-    def ingest(upload: Any) -> dict[str, Any]:
-        return handlers.ingest(upload)
+    def ingest(upload: Any, request: gr.Request) -> dict[str, Any]:
+        return handlers.ingest(upload, access.picture_limits(request, limits))
 
     def example(choice: Any) -> dict[str, Any]:
         return handlers.example(choice)
 
     composer = view(
         "composer",
-        {"recorded": RECORDED} if access.recorded else _composer_value(pair, max_file_bytes, example_urls),
+        {"recorded": RECORDED} if access.recorded else _composer_value(pair, limits.max_bytes, example_urls),
         # One event a column: the browser runs the listeners of one event one after the other.
         events=[*(f"ask{i}" for i in range(MAX_COLUMNS)), "halt", "clear", "open_engine"],
         server_functions=[ingest, example],
@@ -55,8 +56,9 @@ def create_compare_tab(
     )
     composer.unrender()
     parts = build_layout(
-        handlers.engine_choices(), chosen, pair.sampling, composer, min(2, len(of_pair)), asking=not access.recorded
-    )
+        handlers.engine_choices(), chosen, access.usual(pair.sampling), composer, min(2, len(of_pair)),
+        asking=not access.recorded,
+    )  # fmt: skip
     _wire_asking(parts, handlers, access)
     _wire_columns(parts, handlers, access)
     wire_divergence(parts.divergence, scoring, eyes, catalog, access)
@@ -94,7 +96,11 @@ def _streaming(
         if access.may_control(request):
             await handlers.start_idle(position, values)
         # Closed at once when the page goes away: the engine must not work for nobody (F61).
-        async with aclosing(handler(position, event._data or {}, values)) as updates:  # noqa: SLF001
+
+        def spend(tokens: Sequence[int], key: str) -> None:
+            access.spend(request, tokens, key)
+
+        async with aclosing(handler(position, event._data or {}, values, spend)) as updates:  # noqa: SLF001
             async for update in updates:
                 yield _or_skip(update)
 
@@ -104,7 +110,7 @@ def _streaming(
 
 def _going_on(position: int, handlers: CompareHandlers, access: Access) -> Callable[..., Any]:
     async def run(event: gr.EventData, request: gr.Request) -> AsyncIterator[tuple[Any, Any]]:
-        gate = access.one_visitor_at_a_time(request, GOING_ON)
+        gate = access.one_visitor_at_a_time(request, GOING_ON, answers=1)
         async with aclosing(handlers.go_on(position, event._data or {}, gate)) as updates:  # noqa: SLF001
             async for update in updates:
                 yield _or_skip(update)

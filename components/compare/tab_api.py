@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import gradio as gr
 
 from components.compare.request import MAX_COLUMNS, Ask, ColumnRequest, check_options, check_tools, parse_sampling
 from components.compare.turns import LiveTurn, TurnService
-from components.core.answers import ImageRecord
+from components.core.answers import ImageRecord, Sampling
 from components.core.errors import AppError, InputError
 from components.core.states import EngineState
 from components.core.trace_export import trace_to_dict
@@ -20,7 +20,7 @@ from components.core.traces import AnswerSlot
 from components.engines.catalog import Catalog
 from components.engines.supervisor import EngineHub
 from components.profiles.schema import PairProfile
-from components.storage.images import ImageStore
+from components.storage.images import ImageLimits, ImageStore
 from components.ui.access import Access
 from components.ui.messages import as_api_error
 
@@ -41,9 +41,11 @@ def add_compare_api(
     ) -> dict[str, Any]:
         options = options or {}
         try:
-            columns = read_columns(options, catalog, hub, pair)
+            columns = read_columns(options, catalog, hub, pair, access.usual)
+            access.spend(request, [column.sampling.max_tokens for column in columns])
             await _ensure_started(columns, hub, access, request)
-            records = await asyncio.to_thread(_ingest, store, images or [])
+            limits = access.picture_limits(request, store.limits)
+            records = await asyncio.to_thread(_ingest, store, images or [], limits)
             ask = Ask(
                 key=secrets.token_hex(16), prompt=prompt, system=str(options.get("system") or ""),
                 tools=check_tools(options.get("tools") or ()), images=records, columns=columns,
@@ -65,9 +67,12 @@ def add_compare_api(
 
 
 def read_columns(
-    options: Mapping[str, Any], catalog: Catalog, hub: EngineHub, pair: PairProfile
-) -> tuple[ColumnRequest, ...]:
+    options: Mapping[str, Any], catalog: Catalog, hub: EngineHub, pair: PairProfile,
+    usual: Callable[[Sampling], Sampling],
+) -> tuple[ColumnRequest, ...]:  # fmt: skip
     """Columns of an API call: engine ids, or objects with an engine and own parameters.
+
+    ``usual`` gives what counts where the call says nothing, from the pair's own.
 
     Raises:
         InputError: naming the option and what it accepts.
@@ -78,7 +83,7 @@ def read_columns(
     if own is None:
         accepted = ", ".join(p.id for p in catalog.pairs)
         raise InputError(f"There is no pair {pair_id!r}.", f"Accepted: {accepted}.", field="pair")
-    shared = parse_sampling({name: options.get(name) for name in _SAMPLING}, own.sampling)
+    shared = parse_sampling({name: options.get(name) for name in _SAMPLING}, usual(own.sampling))
     wanted = options.get("columns") or default_columns(own, catalog, hub)
     if not isinstance(wanted, list) or len(wanted) > MAX_COLUMNS:
         raise InputError(
@@ -97,7 +102,7 @@ def default_columns(pair: PairProfile, catalog: Catalog, hub: EngineHub) -> list
     """The base and its first ready candidate; the first of all while none is ready."""
     entries = catalog.of_pair(pair.id)
     candidates = [entry.engine_id for entry in entries if entry.model.role == "candidate"]
-    ready = [engine_id for engine_id in candidates if hub.status(engine_id).ready]
+    ready = [engine_id for engine_id in candidates if (now := hub.status(engine_id)).ready or now.is_asleep]
     return [entries[0].engine_id, *(ready or candidates)[:1]]
 
 
@@ -105,14 +110,15 @@ async def _ensure_started(
     columns: Sequence[ColumnRequest], hub: EngineHub, access: Access, request: gr.Request | None
 ) -> None:
     for column in columns:
-        if hub.status(column.engine_id).state is EngineState.STOPPED:
+        status = hub.status(column.engine_id)
+        if status.state is EngineState.STOPPED and not status.is_asleep:
             access.check_control(request)
             await hub.start(column.engine_id)
 
 
-def _ingest(store: ImageStore, files: Sequence[str]) -> tuple[ImageRecord, ...]:
+def _ingest(store: ImageStore, files: Sequence[str], limits: ImageLimits) -> tuple[ImageRecord, ...]:
     store.check_count(len(files))  # before anything is decoded
-    return tuple(store.ingest(Path(file), Path(file).name) for file in files)
+    return tuple(store.ingest(Path(file), Path(file).name, limits) for file in files)
 
 
 async def _drain(turns: TurnService, live: LiveTurn, slot: AnswerSlot) -> None:

@@ -10,11 +10,11 @@ import gradio as gr
 from components.compare.continuation import Choice, continuation_note
 from components.compare.request import check_options
 from components.compare.turns import TurnService
-from components.core.errors import AppError, InputError
+from components.core.errors import InputError
 from components.core.trace_export import trace_to_dict
 from components.core.traces import StoredAnswer, Trace
 from components.ui.access import Access
-from components.ui.messages import as_api_error
+from components.ui.endpoints import add_endpoint
 
 GOING_ON = "letting a model go on from a token"
 _ROLES = ("base", "candidate")
@@ -27,27 +27,19 @@ def add_continue_api(turns: TurnService, access: Access) -> None:
     async def continue_answer(
         trace_id: str, options: dict[str, Any] | None = None, request: gr.Request | None = None
     ) -> dict[str, Any]:
-        try:
-            options = check_options(options, _OPTIONS)
-            trace = (await turns.conversation(trace_id))[-1]
-            source, target = read_side(trace, options, "path", "base"), read_side(trace, options, "into", "candidate")
-            choice = Choice.read({**options, "answer_id": source.slot.id})
-            with access.one_visitor_at_a_time(request, GOING_ON):
-                live, slot = await turns.continue_from(trace_id, target.slot.position, choice)
-                async for _ in turns.stream(live, slot, lambda: 0.25):
-                    pass
-        except AppError as exc:
-            raise as_api_error(exc) from None
+        options = check_options(options, _OPTIONS)
+        trace = (await turns.conversation(trace_id))[-1]
+        source, target = read_side(trace, options, "path", "base"), read_side(trace, options, "into", "candidate")
+        choice = Choice.read({**options, "answer_id": source.slot.id})
+        with access.one_visitor_at_a_time(request, GOING_ON, answers=1):
+            live, slot = await turns.continue_from(trace_id, target.slot.position, choice)
+            async for _ in turns.stream(live, slot, lambda: 0.25):
+                pass
         stored = next(a for a in live.trace.answers if a.slot.id == slot.id)
         column = next(c for c in trace_to_dict(live.trace)["columns"] if c["id"] == slot.id)
         return {**column, "verdict": "".join(text for _, text in continuation_note(live.trace, stored) or ())}
 
-    with gr.Row(visible=False):
-        trace_id = gr.Textbox(label="trace_id")
-        options = gr.JSON({}, label="options")
-        result = gr.JSON(label="answer")
-        button = gr.Button("continue")
-    button.click(continue_answer, [trace_id, options], result, api_name="continue", concurrency_limit=None)
+    add_endpoint(continue_answer, "continue")
 
 
 def read_side(trace: Trace, options: Mapping[str, Any], name: str, default: str) -> StoredAnswer:

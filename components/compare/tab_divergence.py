@@ -42,7 +42,7 @@ def wire_divergence(
             stored = None if anew else await scoring.stored(case)
             if stored is None:
                 if not asked.get("again") and not scoring.is_ready(case):
-                    yield {**about, "state": "idle"}
+                    yield {**about, "state": "idle", "by_turns": scoring.by_turns(case)}
                     return
                 yield {**about, "state": "busy"}
                 stored = await scoring.score(case)

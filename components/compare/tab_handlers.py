@@ -21,12 +21,16 @@ from components.core.traces import AnswerSlot, Trace
 from components.engines.catalog import Catalog
 from components.engines.supervisor import EngineHub
 from components.profiles.schema import PairProfile
-from components.storage.images import ImageStore
+from components.storage.images import ImageLimits, ImageStore
 from components.storage.traces import TraceRepository
 
 _OWN = ("temperature", "top_p", "max_tokens", "seed")
 _SHARED = 8  # controls before the first column's, and controls of each column
 _PER_COLUMN = 1 + len(_OWN)
+
+
+# Takes longest lengths of answers and a question's key from what the caller may have; refuses with an AppError.
+Spend = Callable[[Sequence[int], str], None]
 
 
 @dataclass(frozen=True)
@@ -80,13 +84,14 @@ class CompareHandlers:
     # ---- asking: one stream per column, none waits for another ---------------------------------------------------
 
     async def ask(
-        self, position: int, event: dict[str, Any], values: Sequence[Any]
+        self, position: int, event: dict[str, Any], values: Sequence[Any], spend: Spend
     ) -> AsyncGenerator[tuple[Any, Any], None]:
         """(column view, notices) pairs for one column of a new turn; nothing for a column that is not shown."""
         try:
             setup = read_setup(values)
             if position >= len(setup.columns):
                 return
+            spend([column.sampling.max_tokens for column in setup.columns], str(event.get("key", "")))
             live = await self._turns.begin(await self._read_ask(event, setup))
         except AppError as exc:
             if position == 0:
@@ -99,12 +104,14 @@ class CompareHandlers:
                     yield update
 
     def retry(
-        self, position: int, event: dict[str, Any], values: Sequence[Any]
+        self, position: int, event: dict[str, Any], values: Sequence[Any], spend: Spend
     ) -> AsyncGenerator[tuple[Any, Any], None]:
         """(column view, notices) pairs for one more attempt of a column."""
 
         async def begin() -> tuple[LiveTurn, AnswerSlot]:
-            return await self._turns.retry(str(event.get("turn")), read_setup(values).columns[position])
+            column = read_setup(values).columns[position]
+            spend([column.sampling.max_tokens], "")
+            return await self._turns.retry(str(event.get("turn")), column)
 
         return self._sibling(begin, nullcontext())
 
@@ -185,17 +192,18 @@ class CompareHandlers:
 
     # ---- pictures -----------------------------------------------------------------------------------------------
 
-    def ingest(self, upload: Any) -> dict[str, Any]:
+    def ingest(self, upload: Any, limits: ImageLimits | None = None) -> dict[str, Any]:
         """Canonicalise an uploaded file: ``{"image": …}`` or ``{"error": …}``. Blocks; Gradio calls it in a thread.
 
         Args:
             upload: ``{"path": …, "name": …}`` as the browser sends it, so trusted in nothing.
+            limits: narrower ones for this caller; None = those of all.
         """
         try:
             path = Path(str(upload["path"])).resolve()
             if not path.is_relative_to(self._uploads.resolve()) or not path.is_file():
                 raise InputError("That is not an uploaded file.", "Upload the picture again.", field="images")
-            return {"image": view_model.image_view(self._images.ingest(path, str(upload["name"])))}
+            return {"image": view_model.image_view(self._images.ingest(path, str(upload["name"]), limits))}
         except AppError as exc:
             return {"error": exc.as_record()}
         except (KeyError, TypeError, ValueError):
@@ -269,8 +277,9 @@ class CompareHandlers:
 
     def is_idle(self, engine_id: str, *, again: bool = False) -> bool:
         """Whether showing an engine should start it. A FATAL one only when a person says so (``again``)."""
-        state = self._hub.status(engine_id).state
-        return state is EngineState.STOPPED or (again and state is EngineState.FATAL)
+        status = self._hub.status(engine_id)
+        stopped = status.state is EngineState.STOPPED and not status.is_asleep  # a question wakes it
+        return stopped or (again and status.state is EngineState.FATAL)
 
     async def start(self, engine_id: str) -> None:
         """Start an engine."""

@@ -15,7 +15,7 @@ from components.compare.repeat_view import page_view, repeat_to_dict, run_title
 from components.core.errors import AppError
 from components.core.repeats import MOST
 from components.ui.access import Access
-from components.ui.messages import as_api_error
+from components.ui.endpoints import add_endpoint
 
 _QUIET: dict[str, Any] = {
     "show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None, "preprocess": False,
@@ -37,6 +37,7 @@ def wire_repeat(card: gr.HTML, repeating: RepeatService, access: Access) -> None
         shown = _Shown(str(asked.get("turn")), most)
         try:
             wish = RepeatWish.read({name: asked.get(name) for name in ("n", "temperature", "seed")}, most=most)
+            access.spend(request, [1] * wish.count)
             # Closed at once when the page goes away: the engines must not work for nobody.
             async with aclosing(repeating.run(shown.turn, wish, visitor=most < MOST)) as progresses:
                 async for progress in progresses:
@@ -89,20 +90,13 @@ def add_repeat_api(repeating: RepeatService, access: Access) -> None:
         trace_id: str, options: dict[str, Any] | None = None, request: gr.Request | None = None
     ) -> dict[str, Any]:
         most = _most(access, request)
-        try:
-            wish = RepeatWish.read(options, most=most)
-            async with aclosing(repeating.run(trace_id, wish, visitor=most < MOST)) as progresses:
-                ended = [progress.repeat async for progress in progresses][-1]
-        except AppError as exc:
-            raise as_api_error(exc) from None
+        wish = RepeatWish.read(options, most=most)
+        access.spend(request, [1] * wish.count)
+        async with aclosing(repeating.run(trace_id, wish, visitor=most < MOST)) as progresses:
+            ended = [progress.repeat async for progress in progresses][-1]
         return repeat_to_dict(ended)
 
-    with gr.Row(visible=False):
-        trace_id = gr.Textbox(label="trace_id")
-        options = gr.JSON({}, label="options")
-        result = gr.JSON(label="repeat")
-        button = gr.Button("repeat")
-    button.click(repeat_turn_api, [trace_id, options], result, api_name="repeat", concurrency_limit=None)
+    add_endpoint(repeat_turn_api, "repeat")
 
 
 def _most(access: Access, request: gr.Request | None) -> int:

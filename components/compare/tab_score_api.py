@@ -14,11 +14,11 @@ from components.compare.request import check_options
 from components.compare.score_view import score_to_dict
 from components.compare.scoring import ScoringService
 from components.compare.tab_eyes import MEASURING
-from components.core.errors import AppError, InputError
+from components.core.errors import InputError
 from components.core.reliance import PictureChange, Reliance
 from components.core.scores import Score
 from components.ui.access import Access
-from components.ui.messages import as_api_error
+from components.ui.endpoints import add_endpoint
 
 _OPTIONS = ("path", "method", "candidate", "k", "picture")
 
@@ -37,32 +37,24 @@ def add_score_api(scoring: ScoringService, eyes: EyesService, access: Access) ->
     async def score_turn(
         trace_id: str, options: dict[str, Any] | None = None, request: gr.Request | None = None
     ) -> dict[str, Any]:
-        try:
-            options = check_options(options, _OPTIONS)
-            k = read_k(options.get("k"))
-            picture = read_picture(options.get("picture"))
-            case = await scoring.find(trace_id, Wanted.read(options))
-            if picture is not None:
-                eyes.check_pictures(case)
-            visits = not access.may_control(request)
-            stored = await scoring.stored(case) if visits else None
-            score = stored if stored and fits(stored, case) else await scoring.score(case)
-            result = {**score_to_dict(score, k), "free_run": free_run_of(case.sides)}
-            if picture is not None:
-                known = (await eyes.stored(case)).get(picture) if visits else None
-                reliance = known or await measured(case, picture, request)
-                share = divergence_share(reliance, score)
-                result["picture_reliance"] = {**reliance_to_dict(reliance), "divergence_share": share}
-            return result
-        except AppError as exc:
-            raise as_api_error(exc) from None
+        options = check_options(options, _OPTIONS)
+        k = read_k(options.get("k"))
+        picture = read_picture(options.get("picture"))
+        case = await scoring.find(trace_id, Wanted.read(options))
+        if picture is not None:
+            eyes.check_pictures(case)
+        visits = not access.may_control(request)
+        stored = await scoring.stored(case) if visits else None
+        score = stored if stored and fits(stored, case) else await scoring.score(case)
+        result = {**score_to_dict(score, k), "free_run": free_run_of(case.sides)}
+        if picture is not None:
+            known = (await eyes.stored(case)).get(picture) if visits else None
+            reliance = known or await measured(case, picture, request)
+            share = divergence_share(reliance, score)
+            result["picture_reliance"] = {**reliance_to_dict(reliance), "divergence_share": share}
+        return result
 
-    with gr.Row(visible=False):
-        trace_id = gr.Textbox(label="trace_id")
-        options = gr.JSON({}, label="options")
-        result = gr.JSON(label="score")
-        button = gr.Button("score")
-    button.click(score_turn, [trace_id, options], result, api_name="score", concurrency_limit=None)
+    add_endpoint(score_turn, "score")
 
 
 def fits(stored: Score, case: Case) -> bool:

@@ -167,7 +167,7 @@ class TurnService:
         status, source = self._hub.status(entry.engine_id), source_of(live.trace, choice)
         if reason := why_not_by_ids(entry, status, live.trace, live.parents, source):
             raise InputError(f"It can't go on from a chosen token: {reason}", field="answer_id")
-        continued = continuation_of(source, choice, self._hub.client(entry.engine_id).vocabulary)
+        continued = continuation_of(source, choice, self._hub.vocabulary(entry.engine_id))
         slot = own.slot.model_copy(
             update={
                 "id": secrets.token_hex(12),

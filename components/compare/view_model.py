@@ -9,7 +9,7 @@ from typing import Any
 
 from components.compare.continuation import continuation_note
 from components.core.answers import Answer, ImageRecord, Sampling
-from components.core.states import EngineState, Outcome, Sight
+from components.core.states import EngineState, Outcome, Sight, Turn
 from components.core.traces import Alarm, StoredAnswer, Trace, TraceSummary
 from components.engines.catalog import CatalogEntry
 from components.engines.supervisor import EngineStatus
@@ -120,7 +120,7 @@ def _prompt_tokens(prompt: int | None, image: int | None) -> str:
 
 def head_view(position: int, entry: CatalogEntry, status: EngineStatus) -> dict[str, Any]:
     """A column's head: role, chips, state, and the full label."""
-    idle = status.state in (EngineState.STOPPED, EngineState.FATAL)
+    idle = status.state in (EngineState.STOPPED, EngineState.FATAL) and not status.is_asleep
     return {
         "position": position,
         "role": entry.model.role,
@@ -147,7 +147,7 @@ def _state_words(status: EngineStatus) -> str:
         EngineState.EXITED: "Ended unexpectedly",
         EngineState.STOPPING: "Stopping",
     }
-    said = words.get(status.state) or status.message or "Starting"
+    said = status.message if status.is_asleep else words.get(status.state) or status.message or "Starting"
     return f"{said}: {status.reason}" if status.reason else said
 
 
@@ -207,7 +207,7 @@ def _details(entry: CatalogEntry, status: EngineStatus) -> list[list[str]]:
             else "none: text only",
         ),
         ("Sight check", status.sight.value),
-        ("State", f"{status.state.value}, {'ready' if status.ready else 'not ready'}"),
+        ("State", f"{status.state.value}, {status.turn or ('ready' if status.ready else 'not ready')}"),
     ]
     return [[name, str(value)] for name, value in rows]
 
@@ -246,9 +246,19 @@ def ago(seconds: float) -> str:
     return "now"
 
 
+def _who_is_awake(statuses: Sequence[EngineStatus]) -> str:
+    awake = next((status for status in statuses if status.turn is Turn.AWAKE), None)
+    if awake is None:
+        return "all asleep"
+    name = awake.engine_id.rpartition("/")[2]
+    return f"{name} is awake" if awake.ready else f"{name} wakes: {awake.message or awake.state.value}"
+
+
 def status_line(title: str, statuses: Sequence[EngineStatus]) -> str:
     """One sentence for the page's corner."""
     ready = sum(status.ready for status in statuses)
+    if any(status.turn is not None for status in statuses):
+        return f"{title} · one at a time · {_who_is_awake(statuses)}"
     if statuses and ready == len(statuses):
         return f"{title} · {'both' if ready == 2 else 'all ' + str(ready)} ready"
     busy = [s for s in statuses if s.state in (EngineState.STARTING, EngineState.RUNNING) and not s.ready]

@@ -25,6 +25,7 @@ AppError                      anything we can explain; all others are bugs
   JobError                    a job can't do its work
     JobCancelledError         a person asked for its end
     JobStateError             its state does not allow that
+    ClusterError              the cluster that runs it can't be asked
   StorageError                records can't be read or written
     RecordNotFoundError       there is no such record
     DatabaseBusyError         another program holds the database
@@ -206,6 +207,12 @@ class JobStateError(JobError):
     code = "job_state"
 
 
+class ClusterError(JobError):
+    """The cluster can't be asked now; what runs on it goes on."""
+
+    code = "cluster"
+
+
 class StorageError(AppError):
     """Records can't be read or written."""
 
@@ -264,3 +271,15 @@ class NotPermittedError(AccessError):
     """Sign-in is needed for this."""
 
     code = "not_permitted"
+
+
+class VisitorLimitError(AccessError):
+    """A visitor of a public page has taken what one visitor may take."""
+
+    code = "visitor_limit"
+
+
+class SignInError(AccessError):
+    """Signing in elsewhere did not work out; nobody is signed in by it."""
+
+    code = "sign_in"

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
 
 from components.core.model_shape import (
     BYTES_16_BIT,
@@ -29,6 +29,12 @@ _AUTOROUND_FACTOR = 10  # of one block, as AutoRound's documentation says
 LEAST_CONTEXT = 8192  # tokens; with less, a few pictures and an answer don't fit, and the plan says "does not fit"
 _CONTEXT_STEP = 16  # vLLM's block
 
+# Of a GPU's memory, for the one that is up where engines take turns: the others' sleeping processes keep the rest, an
+# estimate that no GPU has tried.
+ALTERNATING_SHARE = 0.9
+
+Arrangement = Literal["auto", "shared", "apart", "alternately"]
+ARRANGEMENTS: tuple[Arrangement, ...] = get_args(Arrangement)
 Verdict = Literal["together", "alternately", "base_only", "candidate_only", "fits", "no"]
 
 
@@ -57,6 +63,42 @@ class ModelMemory:
 
 
 @dataclass(frozen=True)
+class Spread:
+    """How models are laid over GPUs, as far as a person says so.
+
+    Attributes:
+        arrangement: both on the same GPUs, each on its own, or one at a time; auto = the first of these that fits.
+        tensor: GPUs that share every layer of a copy; None = the fewest that fit.
+        pipeline: parts with whole layers that a copy is cut into.
+        replicas: copies of the model, between which requests are divided.
+    """
+
+    arrangement: Arrangement = "auto"
+    tensor: int | None = None
+    pipeline: int = 1
+    replicas: int = 1
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How one model lies on its GPUs; the three numbers are vLLM's options of these names."""
+
+    tensor: int = 1
+    pipeline: int = 1
+    replicas: int = 1
+
+    @property
+    def per_copy(self) -> int:
+        """GPUs of one copy."""
+        return self.tensor * self.pipeline
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of all copies."""
+        return self.per_copy * self.replicas
+
+
+@dataclass(frozen=True)
 class Use:
     """What a server shall do."""
 
@@ -65,6 +107,7 @@ class Use:
     kv_bits: int = 16
     batched_tokens: int = 8192
     utilization: float = 0.95  # share of a GPU's memory that may be used
+    spread: Spread = Spread()
 
 
 @dataclass(frozen=True)
@@ -78,6 +121,7 @@ class Seat:
     reserve_bytes: int
     context: int  # tokens that each of the users gets; less than asked for where memory is short
     share: float  # gpu_memory_utilization
+    grid: Grid = Grid()
 
 
 @dataclass(frozen=True)
@@ -91,6 +135,11 @@ class Fit:
     @property
     def tensor_parallel(self) -> int:
         """GPUs of the widest model; 0 where nothing fits."""
+        return max((seat.grid.tensor for seat in self.seats), default=0)
+
+    @property
+    def gpus_of_widest(self) -> int:
+        """GPUs that the widest model stands on."""
         return max((len(seat.gpus) for seat in self.seats), default=0)
 
 
@@ -168,8 +217,8 @@ def layer_work_bytes(layer: Iterable[Linear], method: str) -> int:
 
 def fit_alone(model: ModelMemory, use: Use, memory_bytes: int, gpus: int, *, first: int = 0) -> Fit:
     """One model on up to ``gpus`` GPUs: the fewest that hold the whole context, else the most context there is."""
-    room = int(memory_bytes * use.utilization)
-    seats = [seat for width in _widths(model, gpus) if (seat := _seat(model, use, room, use.utilization, width, first))]
+    room, grids = int(memory_bytes * use.utilization), _grids(model, use, gpus)
+    seats = [seat for grid in grids if (seat := _seat(model, use, room, use.utilization, grid, first))]
     whole = [seat for seat in seats if seat.context >= use.context]
     best = whole[0] if whole else max(seats, key=lambda seat: seat.context, default=None)
     return Fit("fits", (best,)) if best else Fit("no")
@@ -179,16 +228,23 @@ def fit_pair(base: ModelMemory, candidate: ModelMemory, use: Use, memory_bytes: 
     """Both models on ``gpus`` GPUs of ``memory_bytes`` each.
 
     In this order: each on GPUs of its own or both on the same, with the whole context; the same with less of it; one
-    after the other; one of them alone; none.
+    after the other; one of them alone; none. Where ``use.spread`` names an arrangement, that or none.
     """
-    found = (_apart(base, candidate, use, memory_bytes, gpus), _shared(base, candidate, use, memory_bytes, gpus))
+    wanted = use.spread.arrangement
+    makers = [make for name, make in (("apart", _apart), ("shared", _shared)) if wanted in ("auto", name)]
+    found = [make(base, candidate, use, memory_bytes, gpus) for make in makers]
     together = [fit for fit in found if fit is not None]
     whole = [fit for fit in together if all(seat.context >= use.context for seat in fit.seats)]
     if together:
         return (whole or together)[0]
-    one, other = (fit_alone(model, use, memory_bytes, gpus) for model in (base, candidate))
+    if wanted in ("apart", "shared"):
+        return Fit("no")
+    in_turn = replace(use, utilization=min(use.utilization, ALTERNATING_SHARE))
+    one, other = (fit_alone(model, in_turn, memory_bytes, gpus) for model in (base, candidate))
     if one.seats and other.seats:
         return Fit("alternately", (*one.seats, *other.seats))
+    if wanted == "alternately":
+        return Fit("no")
     if one.seats:
         return Fit("base_only", one.seats)
     return Fit("candidate_only", other.seats) if other.seats else Fit("no")
@@ -203,28 +259,41 @@ def _fixed_bytes(model: ModelMemory, use: Use, width: int) -> int:
     return math.ceil(model.weights_bytes / width) + reserve_bytes(model.architecture, use.batched_tokens)
 
 
-def _widths(model: ModelMemory, gpus: int) -> list[int]:
-    return [width for width in (1, 2, 4, 8, 16) if width <= gpus and model.architecture.splits_over(width)]
+def _grids(model: ModelMemory, use: Use, gpus: int) -> list[Grid]:
+    """What may be tried on so many GPUs, the fewest first."""
+    spread, shape = use.spread, model.architecture
+    widths = (1, 2, 4, 8, 16) if spread.tensor is None else (spread.tensor,)
+    if spread.pipeline > shape.layers:
+        return []
+    grids = [Grid(width, spread.pipeline, spread.replicas) for width in widths if shape.splits_over(width)]
+    return [grid for grid in grids if grid.gpus <= gpus]
 
 
-def _seat(model: ModelMemory, use: Use, room_bytes: int, share: float, width: int, first: int = 0) -> Seat | None:
-    """A model in ``room_bytes`` of each of ``width`` GPUs, from ``first`` on; None where it does not fit."""
+def _kv_bytes(model: ModelMemory, use: Use, grid: Grid) -> float:
+    """Of one token on each GPU; the first part of a pipeline has the most layers."""
+    layers = model.architecture.layers
+    of_all = kv_bytes_per_token(model.architecture, use.kv_bits, grid.tensor)
+    return of_all * math.ceil(layers / grid.pipeline) / layers
+
+
+def _seat(model: ModelMemory, use: Use, room_bytes: int, share: float, grid: Grid, first: int = 0) -> Seat | None:
+    """A model in ``room_bytes`` of each GPU of a grid, from ``first`` on; None where it does not fit."""
     reserve = reserve_bytes(model.architecture, use.batched_tokens)
-    left = room_bytes - _fixed_bytes(model, use, width)
-    per_token = kv_bytes_per_token(model.architecture, use.kv_bits, width) * use.users
+    left = room_bytes - _fixed_bytes(model, use, grid.per_copy)
+    per_token = _kv_bytes(model, use, grid) * math.ceil(use.users / grid.replicas)
     context = min(use.context, int(max(left, 0) / per_token) // _CONTEXT_STEP * _CONTEXT_STEP)
     if context < min(use.context, LEAST_CONTEXT):
         return None
-    gpus, weights = tuple(range(first, first + width)), math.ceil(model.weights_bytes / width)
-    return Seat(model.name, gpus, weights, math.ceil(context * per_token), reserve, context, share)
+    gpus, weights = tuple(range(first, first + grid.gpus)), math.ceil(model.weights_bytes / grid.per_copy)
+    return Seat(model.name, gpus, weights, math.ceil(context * per_token), reserve, context, share, grid)
 
 
 def _apart(base: ModelMemory, candidate: ModelMemory, use: Use, memory_bytes: int, gpus: int) -> Fit | None:
     """Each on GPUs of its own: the split that leaves the most context, the base on as few as that allows."""
     found: list[Fit] = []
-    for width in _widths(base, gpus - 1):
-        one = _seat(base, use, int(memory_bytes * use.utilization), use.utilization, width)
-        other = fit_alone(candidate, use, memory_bytes, gpus - width, first=width)
+    for grid in _grids(base, use, gpus - 1):
+        one = _seat(base, use, int(memory_bytes * use.utilization), use.utilization, grid)
+        other = fit_alone(candidate, use, memory_bytes, gpus - grid.gpus, first=grid.gpus)
         found += [Fit("together", (one, *other.seats))] if one and other.seats else []
     return max(found, key=_least_context, default=None)
 
@@ -232,17 +301,17 @@ def _apart(base: ModelMemory, candidate: ModelMemory, use: Use, memory_bytes: in
 def _shared(base: ModelMemory, candidate: ModelMemory, use: Use, memory_bytes: int, gpus: int) -> Fit | None:
     """Both on the same GPUs with the same context, on as few as hold the most of it."""
     found: list[Fit] = []
-    for width in set(_widths(base, gpus)) & set(_widths(candidate, gpus)):
-        room = room_for_kv_bytes((base, candidate), use, memory_bytes, width)
-        tokens = [kv_bytes_per_token(model.architecture, use.kv_bits, width) for model in (base, candidate)]
+    for grid in set(_grids(base, use, gpus)) & set(_grids(candidate, use, gpus)):
+        room = room_for_kv_bytes((base, candidate), use, memory_bytes, grid.per_copy)
+        tokens = [_kv_bytes(model, use, grid) for model in (base, candidate)]
         seats = []
         for model, per_token in zip((base, candidate), tokens, strict=True):
-            own = _fixed_bytes(model, use, width) + int(max(room, 0) * per_token / sum(tokens))
+            own = _fixed_bytes(model, use, grid.per_copy) + int(max(room, 0) * per_token / sum(tokens))
             # Rounded down: two shares that together are more than the limit would be refused.
             share = math.floor(100 * own / memory_bytes) / 100
-            seats += [seat] if room > 0 and (seat := _seat(model, use, own, share, width)) else []
+            seats += [seat] if room > 0 and (seat := _seat(model, use, own, share, grid)) else []
         found += [Fit("together", tuple(seats), shared=True)] if len(seats) == 2 else []
-    return max(found, key=lambda fit: (_least_context(fit), -fit.tensor_parallel), default=None)
+    return max(found, key=lambda fit: (_least_context(fit), -fit.gpus_of_widest), default=None)
 
 
 def _least_context(fit: Fit) -> int:

@@ -30,6 +30,13 @@ ENGINE_TRANSITIONS: dict[EngineState, frozenset[EngineState]] = {
 }
 
 
+class Turn(StrEnum):
+    """Where an engine stands that shares a device of which only one engine may be up."""
+
+    AWAKE = "awake"  # it has the device: it is up, or on its way
+    ASLEEP = "asleep"  # another one has it; a question wakes it when its turn comes
+
+
 class JobState(StrEnum):
     """State of a job. The last three are terminal: a retry is a new attempt."""
 

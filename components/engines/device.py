@@ -51,6 +51,11 @@ class MemoryBook:
                 self._engines[engine_id] = (server.device_share, places)
             return refusal
 
+    def note_asleep(self, engine_id: str, server: LocalServer) -> None:
+        """An engine sleeps: of its GPUs it holds only what a sleeping process keeps."""
+        with self._lock:
+            self._engines[engine_id] = (server.sleeping_share, server.devices or (server.device,))
+
     def take_job(self, holder: str, booking: JobBooking) -> bool:
         """Book for a job if there is room."""
         with self._lock:
@@ -143,6 +148,10 @@ class Device:
     def take(self, engine_id: str, server: LocalServer) -> Failure | None:
         """Book an engine's share; a failure says why there is no room for it."""
         return self._book.take_engine(engine_id, server)
+
+    def note_asleep(self, engine_id: str, server: LocalServer) -> None:
+        """The engine sleeps and holds little."""
+        self._book.note_asleep(engine_id, server)
 
     def give_back(self, engine_id: str) -> None:
         """The engine is gone."""

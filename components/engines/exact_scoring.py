@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from components.core.errors import EngineDiedError, EngineFailureError, InputError
+from components.engines.doors import Door, at_hand, check_same_vocabulary
 from components.engines.stream_errors import refusal
 from components.engines.transport import EngineClient
 
@@ -85,12 +86,34 @@ class ExactScorer:
             RequestRefusedError: an engine refused the tokens. EngineFailureError: scoring failed inside an engine.
             EngineNotReadyError, EngineDiedError: an engine can't be reached.
         """
-        await asyncio.to_thread(_check_same_vocabulary, base, candidate)
-        return await self._compare(base, candidate, path, self._run)
+        await asyncio.to_thread(check_same_vocabulary, base, candidate)
+        return await self._compare(at_hand(base), at_hand(candidate), path, self._run)
+
+    async def score_by_turns(self, base: Door, candidate: Door, path: PathTokens) -> ExactResult:
+        """The same with engines of which only one may be up: the base's states wait in their file for the candidate.
+
+        Raises:
+            As ``score``, and what the doors raise.
+        """
+        seen: list[EngineClient] = []
+
+        @asynccontextmanager
+        async def to_base() -> AsyncGenerator[EngineClient, None]:
+            async with base() as client:
+                seen.append(client)
+                yield client
+
+        @asynccontextmanager
+        async def to_candidate() -> AsyncGenerator[EngineClient, None]:
+            async with candidate() as client:
+                await asyncio.to_thread(check_same_vocabulary, seen[0], client)
+                yield client
+
+        return await self._compare(to_base, to_candidate, path, self._run)
 
     async def floor(self, base: EngineClient, path: PathTokens) -> ExactResult:
         """The base against itself, the second time in one step with other answers, so in another batch shape."""
-        return await self._compare(base, base, path, self._run_in_company)
+        return await self._compare(at_hand(base), at_hand(base), path, self._run_in_company)
 
     async def across_prompts(
         self, client: EngineClient, path: PathTokens, changed: PathTokens, *, in_company: bool = False
@@ -104,7 +127,7 @@ class ExactScorer:
             As ``score``.
         """
         run = self._run_in_company if in_company else self._run
-        return await self._compare(client, client, path, run, base_run=run, changed=changed)
+        return await self._compare(at_hand(client), at_hand(client), path, run, base_run=run, changed=changed)
 
     async def base_rows(self, client: EngineClient, path: PathTokens) -> tuple[NDArray[np.uint16], int]:
         """A model's log-probabilities of the scored tokens as llama.cpp's base file holds them (N, words), and of how
@@ -152,7 +175,7 @@ class ExactScorer:
             await asyncio.to_thread(self._remove, name)
 
     async def _compare(
-        self, base: EngineClient, candidate: EngineClient, path: PathTokens, run: Any, *,
+        self, base: Door, candidate: Door, path: PathTokens, run: Any, *,
         base_run: Any = None, changed: PathTokens | None = None,
     ) -> ExactResult:  # fmt: skip
         if not path.answer_ids:
@@ -162,16 +185,20 @@ class ExactScorer:
         try:
             await asyncio.to_thread(self._folder.mkdir, mode=0o700, parents=True, exist_ok=True)
             try:
-                await (base_run or self._run)(base, path, {"id": states})
+                async with base() as client:
+                    await (base_run or self._run)(client, path, {"id": states})
                 try:
-                    await run(candidate, second, comparison)
+                    async with candidate() as client:
+                        await run(client, second, comparison)
                 except EngineFailureError as exc:
                     if _HEAD_NEEDED not in exc.detail:
                         raise
                     # Heads that differ are rare; the base's is written once for each start of its engine.
                     await asyncio.to_thread(self._remove, states)
-                    await self._run(base, path, {"id": states, "write_head": True})
-                    await run(candidate, second, comparison)
+                    async with base() as client:
+                        await self._run(client, path, {"id": states, "write_head": True})
+                    async with candidate() as client:
+                        await run(client, second, comparison)
                 return await asyncio.to_thread(self._read, states, result)
             finally:
                 await asyncio.to_thread(self._remove, states, result)
@@ -258,21 +285,6 @@ def _failure_inside(model: str, reason: str) -> EngineFailureError:
     return EngineFailureError(
         f"{model}: exact scoring failed inside the engine{told}.", "Its log says more.", detail=reason
     )
-
-
-def _check_same_vocabulary(base: EngineClient, candidate: EngineClient) -> None:
-    """Refuse where one id stands for two texts; the hidden states would be compared all the same."""
-    one, other = base.vocabulary, candidate.vocabulary
-    if one is None or other is None or one is other:
-        return
-    token_id = one.first_difference(other)
-    if token_id is not None:
-        raise InputError(
-            f"The two models have different vocabularies: id {token_id} is {one.text(token_id)!r} for "
-            f"{base.served_model} and {other.text(token_id)!r} for {candidate.served_model}.",
-            "Only models that share a tokenizer can be compared token by token.",
-            field="candidate",
-        )
 
 
 def other_batch(alone: Sequence[int], in_company: Sequence[int]) -> tuple[int, int] | None:

@@ -9,19 +9,19 @@ from pathlib import Path
 from typing import Literal
 
 from components.engines.catalog import Catalog, CatalogEntry
-from components.engines.placement import place
+from components.engines.placement import SLEEPING_SHARE, place
 from components.engines.prepare import ModelPreparer
 from components.engines.sight import SightReport, check_sight
 from components.engines.status import EngineSpec, LocalServer, Report
 from components.engines.transport import EngineClient
 from components.engines.vocabulary import Vocabulary, load_vocabulary
-from components.profiles.argv import EngineCommand, engine_command
-from components.profiles.schema import RemoteSource
+from components.profiles.argv import EngineCommand, engine_command, sleeps
+from components.profiles.schema import RemoteSource, ServeSettings
 
-_HOOK = Path(__file__).parent / "inside_vllm"
+HOOK = Path(__file__).parent / "inside_vllm"
 _GIB = 1024**3
 # Resident memory of a vLLM CPU engine beside weights and KV cache: Python, torch, four processes.
-# About 1 GB was seen for the embedded pair; weights are small beside it.
+# About 1 GB was seen for the embedded pair.
 _CPU_OVERHEAD_BYTES = int(1.2 * _GIB)
 
 
@@ -35,6 +35,11 @@ class SpecSettings:
     cpu_threads: int
     gpu_count: int = 0
     inherited: dict[str, str] = field(default_factory=dict)
+
+
+def cpu_memory_bytes(serve: ServeSettings) -> int:
+    """Of main memory that an engine on the CPU is booked with; weights are small beside it."""
+    return serve.cpu_kv_cache_gib * _GIB + _CPU_OVERHEAD_BYTES
 
 
 def exchange_folder(state_dir: Path) -> Path:
@@ -76,6 +81,11 @@ def _sight_check(entry: CatalogEntry) -> Callable[[EngineClient, Report], Awaita
     return run
 
 
+def _weights_bytes(model_path: str) -> int:
+    """What the weights of a prepared folder take in main memory; 0 where vLLM reads the hub's cache itself."""
+    return sum(file.stat().st_size for file in Path(model_path).glob("*.safetensors"))
+
+
 class _LocalEngine:
     """The parts of one engine that we run: its key is random for each app, its folder is known once prepared."""
 
@@ -100,11 +110,15 @@ class _LocalEngine:
             command=self._command,
             socket=self._socket,
             log=self._log,
-            memory_bytes=0 if on_gpu else serve.cpu_kv_cache_gib * _GIB + _CPU_OVERHEAD_BYTES,
+            memory_bytes=0 if on_gpu else cpu_memory_bytes(serve),
             device_share=placement.share if placement else 0.0,
             devices=tuple(f"cuda:{index}" for index in placement.gpus) if placement else (),
             expected_start_s=90.0 if on_gpu else 30.0,
             start_timeout_s=3600.0 if on_gpu else 900.0,
+            takes_turns=self._entry.pair.placement == "alternately",
+            sleep_level=serve.sleep_level if sleeps(self._entry.pair, self._entry.model, self._settings.device) else 0,
+            sleeping_share=SLEEPING_SHARE,
+            main_memory_asleep=_weights_bytes,
         )
 
     def connect(self) -> EngineClient:
@@ -130,7 +144,7 @@ class _LocalEngine:
             python=settings.python,
             api_key=self._key,
             cache_root=settings.state_dir / "vllm-cache",
-            hook_path=_HOOK,
+            hook_path=HOOK,
             exchange=exchange_folder(settings.state_dir),
             cpu_threads=settings.cpu_threads,
             inherited=inherited,

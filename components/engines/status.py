@@ -15,7 +15,7 @@ from typing import Protocol
 from pydantic import Field
 
 from components.core.answers import Record
-from components.core.states import EngineState, Sight
+from components.core.states import EngineState, Sight, Turn
 from components.engines.transport import EngineClient
 
 Report = Callable[[str, float | None], None]  # what is being done, in words; how much of it is done, 0..1
@@ -31,6 +31,9 @@ class SightFinding(Protocol):
     @property
     def causes(self) -> Sequence[str]:
         """Known causes, in words, when the engine is blind or unclear."""
+
+
+SightProbe = Callable[[EngineClient, Report], Awaitable[SightFinding]]
 
 
 class Command(Protocol):
@@ -59,6 +62,10 @@ class LocalServer:
     devices: tuple[str, ...] = ()  # all whose memory it holds; empty = ``device`` alone
     expected_start_s: float = 30.0  # for the progress bar, until a start was measured
     start_timeout_s: float = 600.0
+    takes_turns: bool = False  # of all such engines of its device only one is up at a time
+    sleep_level: int = 0  # how it sleeps: 0 = it is stopped, 1 and 2 = vLLM's sleep mode
+    sleeping_share: float = 0.0  # of a GPU's memory that vLLM keeps while it sleeps
+    main_memory_asleep: Callable[[str], int] = lambda _model_path: 0  # bytes that level 1 takes
 
 
 @dataclass(frozen=True)
@@ -69,7 +76,7 @@ class EngineSpec:
     served_name: str  # what /v1/models must list
     connect: Callable[[], EngineClient]  # also where the key and the vocabulary come in
     server: LocalServer | None = None
-    check_sight: Callable[[EngineClient, Report], Awaitable[SightFinding]] | None = None  # None: a text model
+    check_sight: SightProbe | None = None  # None: a text model
 
 
 class EngineStatus(Record):
@@ -78,6 +85,9 @@ class EngineStatus(Record):
     engine_id: str
     state: EngineState = EngineState.STOPPED
     ready: bool = Field(default=False, description="It answers, serves the right model and passed the sight check")
+    turn: Turn | None = Field(
+        default=None, description="Of engines that take turns on their device; None = it does not"
+    )
     sight: Sight = Sight.UNKNOWN
     message: str = Field(default="", description="What it is doing now, in words")
     progress: float | None = Field(default=None, description="Of the start, 0..1; None = not starting or unknown")
@@ -91,6 +101,11 @@ class EngineStatus(Record):
     max_model_len: int | None = Field(default=None, description="Context in tokens, as the server itself tells it")
     since: datetime = Field(description="UTC; when it came into its state")
     remote: bool = False
+
+    @property
+    def is_asleep(self) -> bool:
+        """Whether it waits for a question to wake it."""
+        return self.turn is Turn.ASLEEP
 
 
 @dataclass(frozen=True)
@@ -106,3 +121,4 @@ class Timeouts:
     hung_term_timeout_s: float = 2.0
     kill_timeout_s: float = 5.0
     sight_retry_s: float = 5.0
+    sleep_timeout_s: float = 600.0  # weights on their way between a GPU and main memory

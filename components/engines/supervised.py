@@ -8,25 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
-import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 from components.core.errors import AppError, EngineStartError
-from components.core.restart import RestartPolicy, restart_delay_s
+from components.core.restart import restart_delay_s
 from components.core.states import ENGINE_TRANSITIONS, EngineState, Sight
 from components.engines.device import Device
-from components.engines.memory import free_memory_bytes, oom_kills
 from components.engines.progress import expected_fraction, stage_in_words
 from components.engines.readiness import Look, Probe, look
 from components.engines.sockets import free_socket_path
 from components.engines.start_failures import Failure, explain_exit, killed_for_memory, meaningful_lines
-from components.engines.status import EngineSpec, EngineStatus, LocalServer, Timeouts
+from components.engines.status import EngineSpec, EngineStatus, LocalServer, SightFinding, SightProbe
 from components.engines.transport import EngineClient
+from components.engines.vocabulary import Vocabulary
+from components.engines.world import World
 from components.jobs.logs import LogTail
 from components.jobs.process_group import ProcessGroup, end_leftovers
 
@@ -34,25 +30,6 @@ logger = logging.getLogger(__name__)
 
 LOG_LINES_READ = 3000  # a refused command line prints its whole usage first
 _NOTHING_WRONG: dict[str, Any] = {"reason": "", "reason_code": "", "hint": "", "log_lines": ()}
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
-@dataclass(frozen=True)
-class World:
-    """What the supervisor takes from outside; tests give their own."""
-
-    cwd: Path = Path("/")
-    timeouts: Timeouts = field(default_factory=Timeouts)
-    policy: RestartPolicy = field(default_factory=RestartPolicy)
-    monotonic: Callable[[], float] = time.monotonic
-    utc_now: Callable[[], datetime] = _utc_now
-    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep  # between two starts only
-    chance: Callable[[], float] = random.random
-    free_memory_bytes: Callable[[], int] = free_memory_bytes
-    oom_kills: Callable[[], int] = oom_kills
 
 
 class StartFailedError(EngineStartError):
@@ -70,6 +47,7 @@ class SupervisedEngine:
         self.spec = spec
         self.status = EngineStatus(engine_id=spec.engine_id, since=world.utc_now(), remote=spec.server is None)
         self.client: EngineClient | None = None  # while the engine is RUNNING
+        self.vocabulary: Vocabulary | None = None  # of the newest client
         self._device = device
         self._world = world
         self._changed = changed
@@ -82,6 +60,8 @@ class SupervisedEngine:
         self._expected_start_s = spec.server.expected_start_s if spec.server else 0.0
         self._serving = False  # answers and lists the right model
         self._oom_kills_before = 0
+        self._argv: tuple[str, ...] = ()  # of the newest process
+        self._model_path = ""
 
     async def start(self) -> None:
         """Begin a life unless there is one."""
@@ -95,16 +75,20 @@ class SupervisedEngine:
     async def stop(self) -> None:
         """End the life, wherever it stands, and everything that belongs to it."""
         async with self._commands:
-            if self._life is None or self._life.done():
-                return
-            self._life.cancel()
-            await asyncio.wait({self._life})
-            self._life = None
-            if self.status.state is EngineState.FATAL:  # it gave up in this very moment
-                return
-            self._move(EngineState.STOPPING, message="Stopping", ready=False, progress=None)
-            trouble = await self._clear(self._world.timeouts.term_timeout_s)
-            self._move(EngineState.STOPPED, message="", sight=Sight.UNKNOWN, **(trouble or _NOTHING_WRONG))
+            await self._end_life("Stopping", "")
+
+    async def _end_life(self, words: str, in_the_end: str) -> None:
+        """Under the lock: what ``stop`` does, telling ``words`` meanwhile. Nothing where there is no life."""
+        if self._life is None or self._life.done():
+            return
+        self._life.cancel()
+        await asyncio.wait({self._life})
+        self._life = None
+        if self.status.state in (EngineState.FATAL, EngineState.STOPPED):  # it gave up in this very moment
+            return
+        self._move(EngineState.STOPPING, message=words, ready=False, progress=None)
+        trouble = await self._clear(self._world.timeouts.term_timeout_s)
+        self._move(EngineState.STOPPED, message=in_the_end, sight=Sight.UNKNOWN, **(trouble or _NOTHING_WRONG))
 
     # -- the life ---------------------------------------------------------------------------------------------------
 
@@ -143,6 +127,10 @@ class SupervisedEngine:
         if ran:
             self._move(EngineState.EXITED, message="Ended", ready=False, **why)
         trouble = await self._clear(self._world.timeouts.hung_term_timeout_s)
+        if self.status.is_asleep and trouble is None:  # whoever asks it next starts it anew
+            self._move(EngineState.STOPPING)
+            self._move(EngineState.STOPPED, message="Asleep", sight=Sight.UNKNOWN, **_NOTHING_WRONG)
+            return None
         self._failed_starts = 0 if ran else self._failed_starts + 1
         delay_s = None
         if trouble is None and (ran or not failure.deterministic):
@@ -185,10 +173,12 @@ class SupervisedEngine:
             await asyncio.to_thread(free_socket_path, server.socket)
             self._oom_kills_before = self._world.oom_kills()
             command = server.command(model_path)
+            self._argv, self._model_path = tuple(command.argv), model_path
             group = ProcessGroup.spawn(command.argv, command.env, self._world.cwd, server.log, name=str(server.socket))
             self._group = group
             self._set(pid=group.pid, **_NOTHING_WRONG)
             self.client = self.spec.connect()
+            self.vocabulary = self.client.vocabulary
             first = await self._until_alive(server, group, self.client)
         self._move(EngineState.RUNNING, message="Asking which model it serves", progress=None, **_NOTHING_WRONG)
         self._set(engine_version=await self.client.version(), max_model_len=first.max_model_len)
@@ -261,7 +251,8 @@ class SupervisedEngine:
 
     async def _check_sight(self, client: EngineClient) -> None:
         """Ask about the built-in pictures until there is a verdict; a text model has nothing to see."""
-        if self.spec.check_sight is None:
+        check = self.spec.check_sight
+        if check is None:
             self._set_readiness(sight=Sight.NONE)
             return
         while self.status.sight in (Sight.UNKNOWN, Sight.CHECKING):
@@ -270,17 +261,23 @@ class SupervisedEngine:
                 continue
             self._set(sight=Sight.CHECKING, message="Checking sight")
             try:
-                finding = await self.spec.check_sight(client, self._reporter())
+                finding = await self._find_out_sight(check, client)
             except AppError as exc:
                 self._set(reason=f"The sight check could not be done: {exc.message}", hint=exc.hint)
                 await asyncio.sleep(self._world.timeouts.sight_retry_s)
                 continue
             self._set_readiness(sight=finding.sight, hint=" ".join(finding.causes))
 
+    async def _find_out_sight(self, check: SightProbe, client: EngineClient) -> SightFinding:
+        return await check(client, self._reporter())
+
     def _set_readiness(self, **changes: Any) -> None:
-        """Ready = serving the right model, and its sight was looked at and it is not blind."""
+        """Ready = awake, serving the right model, and its sight was looked at and it is not blind."""
         sight = changes.get("sight", self.status.sight)
         ready = self._serving and sight not in (Sight.UNKNOWN, Sight.CHECKING, Sight.BLIND)
+        if self.status.is_asleep:  # its process may go on, without its weights
+            self._set(ready=False, **changes)
+            return
         if ready:
             changes |= {"message": "Ready", "progress": None}
         if ready and sight is not Sight.UNCLEAR:
@@ -298,6 +295,7 @@ class SupervisedEngine:
     async def _live_remote(self) -> None:
         """RUNNING and EXITED mirror whether the endpoint can be reached."""
         self.client = self.spec.connect()
+        self.vocabulary = self.client.vocabulary
         while True:
             self._set(message=f"Waiting for {self.client.address}")
             seen = await look(self.client, self.spec.served_name, self._world.timeouts.health_timeout_s)

@@ -25,6 +25,7 @@ _CONNECT_TIMEOUT_S = 5.0
 _WRITE_TIMEOUT_S = 60.0  # a request may carry some MB of pictures
 _POLL_TIMEOUT_S = 5.0  # /health, /v1/models: a server that needs longer is not ready
 _MAX_ERROR_BYTES = 64 * 1024
+_JSON = {"Content-Type": "application/json"}
 
 
 @dataclass(frozen=True)
@@ -177,6 +178,39 @@ class EngineClient:
         if response.status_code != httpx.codes.OK:
             raise EngineNotReadyError(f"{self.served_model}: /metrics answered {response.status_code}.")
         return response.content
+
+    async def sleep(self, level: int) -> None:
+        """Let vLLM give up its GPU memory; needs --enable-sleep-mode and its development routes.
+
+        Args:
+            level: 1 = weights go to main memory, 2 = they are dropped.
+
+        Raises:
+            EngineNotReadyError: it did not.
+        """
+        await self._command(f"/sleep?level={level}")
+
+    async def wake_up(self, level: int) -> None:
+        """Undo ``sleep`` of the same level.
+
+        Raises:
+            EngineNotReadyError: it did not wake.
+        """
+        if level == 1:
+            await self._command("/wake_up")
+            return
+        await self._command("/wake_up?tags=weights")
+        await self._command("/collective_rpc", {"method": "reload_weights"})
+        await self._command("/wake_up?tags=kv_cache")
+
+    async def _command(self, path: str, body: dict[str, Any] | None = None) -> None:
+        try:
+            # No read limit: gigabytes move; the caller has a limit of its own.
+            response = await self._http.post(path, content=orjson.dumps(body or {}), headers=_JSON)
+        except httpx.TransportError as exc:
+            raise EngineNotReadyError(f"{self.served_model}: no answer from {path}.", detail=repr(exc)) from exc
+        if response.status_code != httpx.codes.OK:
+            raise EngineNotReadyError(f"{self.served_model}: {path} answered {response.status_code}.")
 
     async def _get_json(self, path: str) -> dict[str, Any]:
         try:

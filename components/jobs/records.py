@@ -10,13 +10,13 @@ import json
 import os
 import shutil
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BeforeValidator, Field, JsonValue, ValidationError
 
 from components.core.answers import Record
+from components.core.clock import utc_now
 from components.core.errors import DiskFullError, StorageError
 from components.core.states import JobState
 from components.storage.atomic_write import make_private_folder, translate_os_error, write_atomically
@@ -29,11 +29,6 @@ EndState = Literal["SUCCEEDED", "FAILED", "STOPPED"]
 
 # Cut, not refused: an event tells of work, it must never end it.
 _Line = Annotated[str, BeforeValidator(lambda text: text[:1000] if isinstance(text, str) else text)]
-
-
-def utc_now() -> datetime:
-    """The moment an event or an exit record carries."""
-    return datetime.now(UTC)
 
 
 class JobEvent(Record):
@@ -73,6 +68,11 @@ class JobFolder:
         self.record = path / "record"  # how the work was done: small files for a person, kept however it ended
         self._reserve = path / "reserve"
 
+    @property
+    def common(self) -> Path:
+        """Beside the folder of all jobs, the same on every node: what one attempt keeps for the next lies in it."""
+        return self.path.parent.parent
+
     # -- the app's side ---------------------------------------------------------------------------------------------
 
     def create(self, spec: dict[str, JsonValue]) -> None:
@@ -107,6 +107,13 @@ class JobFolder:
         try:
             return JobExit.model_validate_json(self.exit.read_bytes())
         except (OSError, ValidationError):
+            return None
+
+    def read_exit_code(self) -> int | None:
+        """Of the driver, as its launcher saw it, negative for a signal; None when nobody noted it."""
+        try:
+            return int(self.exit_code.read_text(encoding="ascii"))
+        except (OSError, ValueError):
             return None
 
     # -- the driver's side ------------------------------------------------------------------------------------------

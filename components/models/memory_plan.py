@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from components.core.errors import InputError, PreparationError
-from components.core.memory_plan import ModelMemory, Use, image_tokens
+from components.core.memory_plan import ARRANGEMENTS, ModelMemory, Spread, Use, image_tokens
+from components.core.model_names import ACCEPTED, REPO_ID, checked_model_name
 from components.engines.catalog import Catalog, CatalogEntry
 from components.engines.model_memory import ModelMemoryReader
 from components.profiles.loader import load_hardware
 from components.profiles.memory_fit import HardwareFit, hardware_table, use_of
-from components.profiles.schema import ServeSettings
+from components.profiles.schema import FolderSource, HubSource, PairProfile, ServeSettings
 
-_REPO_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*")
-_FIELDS = ("users", "context", "kv_cache_dtype")
-_LIMITS = {"users": 1024, "context": 1_048_576}
+_SIZES = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
+_FIELDS = ("users", "context", "kv_cache_dtype", "arrangement", *_SIZES)
+_LIMITS = {"users": 1024, "context": 1_048_576, **dict.fromkeys(_SIZES, 64)}
 _KV_TYPES = ("auto", "fp8", "fp8_e4m3", "fp8_e5m2")
-_ACCEPTED = "Accepted: a pair, pair/model, owner/name of a repository, or the absolute path of a folder."
-_MAX_LENGTH = 1000
 # The use cases of card 001, width × height in pixels.
 PICTURES = ((1680, 2240), (640, 480), (480, 360))
 
@@ -36,11 +34,19 @@ class MemoryPlan:
     kv_cache_dtype: str
     fits: tuple[HardwareFit, ...]
     picture_tokens: tuple[tuple[int, int, int], ...]  # width, height, tokens; empty for a text model
+    asked: tuple[str, ...] = ()  # what was wished otherwise than in the profile, as field=value
+    pair: PairProfile | None = None  # of the catalog
+    paths: Mapping[str, str] = field(default_factory=dict)  # by model: what vLLM could be given as it is
 
     @property
     def is_pair(self) -> bool:
         """Whether a base and a candidate were planned together."""
         return len(self.models) > 1
+
+    @property
+    def named_candidate(self) -> str:
+        """Id of the candidate in its pair."""
+        return self.models[-1][0].name.rpartition("/")[2]
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,18 @@ class _Wish:
     users: int
     context: int | None
     kv_dtype: str | None
+    spread: Spread
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """As settings of ``serve``."""
+        given = {
+            "max_model_len": self.context, "kv_cache_dtype": self.kv_dtype,
+            "tensor_parallel_size": self.spread.tensor,
+            "pipeline_parallel_size": self.spread.pipeline if self.spread.pipeline > 1 else None,
+            "data_parallel_size": self.spread.replicas if self.spread.replicas > 1 else None,
+        }  # fmt: skip
+        return tuple(f"{name}={value}" for name, value in given.items() if value is not None)
 
 
 class MemoryPlanner:
@@ -71,26 +89,29 @@ class MemoryPlanner:
         """The plan of a model of the catalog (a candidate: beside its base), of a repository or of a folder.
 
         Args:
-            named: see ``_ACCEPTED``; a pair stands for its first candidate. "" = ``default``.
-            options: users (count), context (tokens of each user), kv_cache_dtype; what is left out is the profile's.
+            named: see ``ACCEPTED``; a pair stands for its first candidate. "" = ``default``.
+            options: users (count), context (tokens of each user), kv_cache_dtype, and how models lie on the GPUs:
+                arrangement and three parallel sizes. What is left out is the profile's, or as it fits.
             may_read: whether the caller may have folders of this machine and the hub read.
 
         Raises:
             InputError: names the field and what is accepted.
         """
-        wish, named = _read_options(options), _checked_name(named) or default
+        wish, named = _read_options(options), checked_model_name(named) or default
         try:
             models, limit = self._models(named, may_read)
+            entries = self._entries(named)
         except PreparationError as exc:
             raise InputError(exc.message, exc.hint, field="model", detail=exc.detail) from exc
         serve = models[-1][1]
-        use = use_of(serve, users=wish.users, context=wish.context, kv_dtype=wish.kv_dtype)
+        use = use_of(serve, users=wish.users, context=wish.context, kv_dtype=wish.kv_dtype, spread=wish.spread)
         hardware, _ = load_hardware(self._profiles)
         patch = models[0][0].architecture.patch
         return MemoryPlan(
             named=named, models=models, use=use, kv_cache_dtype=wish.kv_dtype or serve.kv_cache_dtype,
             fits=hardware_table(models, use, hardware, kv_dtype=wish.kv_dtype),
-            picture_tokens=_picture_tokens(limit, patch),
+            picture_tokens=_picture_tokens(limit, patch), asked=wish.asked, pair=entries[0].pair if entries else None,
+            paths=_paths(entries) if entries else {models[0][0].name: named},
         )  # fmt: skip
 
     def _models(self, named: str, may_read: bool) -> tuple[tuple[tuple[ModelMemory, ServeSettings], ...], int | None]:
@@ -105,8 +126,8 @@ class MemoryPlanner:
             )
         if named.startswith("/"):
             return ((self._reader.of_folder(Path(named)), ServeSettings()),), None
-        if not _REPO_ID.fullmatch(named):
-            raise InputError(f"There is no model {named[:100]!r}.", _ACCEPTED, field="model")
+        if not REPO_ID.fullmatch(named):
+            raise InputError(f"There is no model {named[:100]!r}.", ACCEPTED, field="model")
         return ((self._reader.of_repository(named), ServeSettings()),), None
 
     def _entries(self, named: str) -> Sequence[CatalogEntry]:
@@ -124,6 +145,18 @@ class MemoryPlanner:
         return memory
 
 
+def _paths(entries: Sequence[CatalogEntry]) -> dict[str, str]:
+    """Of models that need no preparation."""
+    found = {}
+    for entry in entries:
+        source = entry.model.source
+        if isinstance(source, HubSource) and entry.model.prepare == "none":
+            found[entry.engine_id] = source.repo_id
+        elif isinstance(source, FolderSource) and entry.model.prepare == "none":
+            found[entry.engine_id] = source.folder
+    return found
+
+
 def _picture_tokens(limit: int | None, patch: int | None) -> tuple[tuple[int, int, int], ...]:
     if limit is None or patch is None:
         return ()
@@ -132,12 +165,6 @@ def _picture_tokens(limit: int | None, patch: int | None) -> tuple[tuple[int, in
 
 def _is_base(entry: CatalogEntry) -> bool:
     return entry.model.role == "base"
-
-
-def _checked_name(named: object) -> str:
-    if not isinstance(named, str) or len(named) > _MAX_LENGTH or not named.isprintable():
-        raise InputError("The name of the model can't be used.", _ACCEPTED, field="model")
-    return named.strip()
 
 
 def _read_options(options: Mapping[str, Any]) -> _Wish:
@@ -149,7 +176,12 @@ def _read_options(options: Mapping[str, Any]) -> _Wish:
     kv_dtype = options.get("kv_cache_dtype") or None
     if kv_dtype is not None and kv_dtype not in _KV_TYPES:
         raise InputError("That is no type of KV cache.", f"Accepted: {', '.join(_KV_TYPES)}.", field="kv_cache_dtype")
-    return _Wish(_count(options, "users") or 1, _count(options, "context"), kv_dtype)
+    arrangement = next((one for one in ARRANGEMENTS if one == (options.get("arrangement") or "auto")), None)
+    if arrangement is None:
+        raise InputError("That is no arrangement.", f"Accepted: {', '.join(ARRANGEMENTS)}.", field="arrangement")
+    tensor, pipeline, replicas = (_count(options, name) for name in _SIZES)
+    spread = Spread(arrangement, tensor, pipeline or 1, replicas or 1)
+    return _Wish(_count(options, "users") or 1, _count(options, "context"), kv_dtype, spread)
 
 
 def _count(options: Mapping[str, Any], name: str) -> int | None:

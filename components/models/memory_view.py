@@ -6,6 +6,7 @@ from typing import Any
 
 from components.core.memory_plan import Fit, ModelMemory, calibration_cache_bytes, kv_bytes_per_token, layer_work_bytes
 from components.models.memory_plan import MemoryPlan
+from components.models.start_lines import seat_line, start_line
 from components.profiles.memory_fit import HardwareFit
 
 _SOURCES = {
@@ -32,7 +33,7 @@ def plan_to_dict(plan: MemoryPlan) -> dict[str, Any]:
         "gpu_memory_utilization": plan.use.utilization,
         "models": [_model(memory, plan) for memory, _ in plan.models],
         "picture_tokens": [{"width": w, "height": h, "tokens": tokens} for w, h, tokens in plan.picture_tokens],
-        "fits": [_cell(cell) for cell in plan.fits],
+        "fits": [_cell(cell, plan) for cell in plan.fits],
     }
 
 
@@ -66,7 +67,7 @@ def _model(memory: ModelMemory, plan: MemoryPlan) -> dict[str, Any]:
     }
 
 
-def _cell(cell: HardwareFit) -> dict[str, Any]:
+def _cell(cell: HardwareFit, plan: MemoryPlan) -> dict[str, Any]:
     return {
         "hardware": cell.hardware.label,
         "memory_gb": cell.hardware.sold_as_gb,
@@ -74,11 +75,14 @@ def _cell(cell: HardwareFit) -> dict[str, Any]:
         "gpus": cell.gpus,
         "verdict": cell.fit.verdict,
         "shared": cell.fit.shared,
+        "start": start_line(plan, cell),
         "seats": [
             {
-                "model": seat.model, "gpus": list(seat.gpus), "tensor_parallel_size": len(seat.gpus),
+                "model": seat.model, "gpus": list(seat.gpus), "tensor_parallel_size": seat.grid.tensor,
+                "pipeline_parallel_size": seat.grid.pipeline, "data_parallel_size": seat.grid.replicas,
                 "weights_bytes": seat.weights_bytes, "kv_bytes": seat.kv_bytes, "reserve_bytes": seat.reserve_bytes,
                 "context": seat.context, "gpu_memory_utilization": seat.share, "flags": list(flags),
+                "command": seat_line(plan, seat),
             }
             for seat, flags in zip(cell.fit.seats, cell.flags, strict=True)
         ],
@@ -92,8 +96,12 @@ def _words(fit: Fit) -> str:
 
 
 def _note(fit: Fit, plan: MemoryPlan) -> str:
-    """Tensor parallel and a shortened context, in few words."""
+    """How many GPUs a model is spread over and a shortened context, in few words."""
     parts = [f"tensor parallel {fit.tensor_parallel}"] if fit.tensor_parallel > 1 else []
+    spread = plan.use.spread
+    if fit.seats:
+        parts += [f"pipeline {spread.pipeline}"] if spread.pipeline > 1 else []
+        parts += [f"{spread.replicas} copies"] if spread.replicas > 1 else []
     least = min((seat.context for seat in fit.seats), default=plan.use.context)
     if least < plan.use.context:
         parts.append(f"context {least:,}")

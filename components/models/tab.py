@@ -15,7 +15,8 @@ from components.models.memory_plan import MemoryPlanner
 from components.models.memory_view import plan_to_dict, plan_view
 from components.models.view_model import board_view, models_api_view
 from components.ui.access import Access
-from components.ui.messages import as_api_error, warn
+from components.ui.endpoints import add_endpoint
+from components.ui.messages import warn
 from components.ui.views import Refresh, view
 
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
@@ -56,12 +57,12 @@ def create_models_tab(
     parts = view("models", start, events=["act"], server_functions=[log], elem_id="dt-models")
     parts.act(act, None, parts, concurrency_limit=None, **_QUIET)
     gr.on(None, board, None, parts, **_QUIET)
-    gr.api(models, api_name="models", concurrency_limit=None)
+    add_endpoint(models, "models")
     return Refresh((), (parts,), lambda request, _: [board(request)])
 
 
 async def _act(catalog: Catalog, hub: EngineHub, action: str, engine_id: str) -> None:
-    actions = {"start": hub.start, "stop": hub.stop, "restart": hub.restart}
+    actions = {"start": hub.start, "stop": hub.stop, "restart": hub.restart, "wake": hub.wake}
     if action not in actions:
         raise InputError(f"{action!r} is no action.", f"Accepted: {', '.join(actions)}.", field="action")
     await actions[action](catalog.find(engine_id).engine_id)
@@ -86,13 +87,9 @@ def _memory_plan(planner: MemoryPlanner, default: str, access: Access) -> None:
             answer["refused"] = str(exc)
         return answer
 
-    async def memory_plan(model: Any, options: Any, request: gr.Request) -> dict[str, Any]:
+    async def memory_plan(request: gr.Request, model: Any = "", options: Any = None) -> dict[str, Any]:
         may_read = access.may_control(request)
-        try:
-            found = await asyncio.to_thread(planner.plan, model, options, default=default, may_read=may_read)
-            return plan_to_dict(found)
-        except AppError as exc:
-            raise as_api_error(exc) from None
+        return plan_to_dict(await asyncio.to_thread(planner.plan, model, options, default=default, may_read=may_read))
 
     asked = view("memoryPlan", {"choices": [], "default": default}, events=["plan"], elem_id="dt-memory-plan")
     answers = view("memoryPlanResult", {}, elem_id="dt-memory-result")
@@ -102,9 +99,4 @@ def _memory_plan(planner: MemoryPlanner, default: str, access: Access) -> None:
         **_QUIET,
     )  # fmt: skip
     gr.on(None, form, None, asked, **_QUIET)
-    with gr.Row(visible=False):
-        model = gr.Textbox("", label="model")
-        options = gr.JSON({}, label="options")
-        result = gr.JSON(label="plan")
-        button = gr.Button("memory_plan")
-    button.click(memory_plan, [model, options], result, api_name="memory_plan", concurrency_limit=None)
+    add_endpoint(memory_plan, "memory_plan")

@@ -38,6 +38,7 @@ def engine_view(entry: CatalogEntry, status: EngineStatus, *, may_control: bool)
         "description": entry.model.description,
         "state": status.state.value,
         "ready": status.ready,
+        "turn": status.turn.value if status.turn else "",
         "sight": status.sight.value,
         "message": status.message or "",
         "progress": status.progress,
@@ -45,14 +46,16 @@ def engine_view(entry: CatalogEntry, status: EngineStatus, *, may_control: bool)
         "hint": status.hint or "",
         "log": list(status.log_lines),
         "facts": _facts(status),
-        "actions": _actions(down=down, remote=status.remote) if may_control else [],
+        "actions": _actions(status, down=down) if may_control else [],
         "metrics": f"engines/{entry.engine_id}/metrics" if may_control and status.ready and not status.remote else "",
         "has_log": not status.remote and status.state is not EngineState.STOPPED,
     }
 
 
-def _actions(*, down: bool, remote: bool) -> list[str]:
-    if remote:
+def _actions(status: EngineStatus, *, down: bool) -> list[str]:
+    if status.is_asleep:
+        return ["wake", "stop"]
+    if status.remote:
         return ["start"] if down else ["stop"]
     return ["start"] if down else ["stop", "restart"]
 
@@ -78,6 +81,7 @@ def models_api_view(catalog: Catalog, hub: EngineHub) -> list[dict[str, Any]]:
             "scheme": entry.model.scheme,
             "state": status.state.value,
             "ready": status.ready,
+            "turn": status.turn.value if status.turn else None,
             "sight": status.sight.value,
             "label": entry.model.label,
             "message": status.reason or status.message,

@@ -2,7 +2,7 @@
 
 Flags and variables are allow-listed (reliability T2): there is no way to pass others, and every value travels inside
 its own ``--flag=value`` element, so that no value can become a flag. What is left out on purpose is as important: no
-``--trust-request-*``, no TCP port, and none of the ``VLLM_*`` variables that open development routes.
+``--trust-request-*``, no TCP port, and, but for vLLM's sleep mode, none of the variables that open development routes.
 """
 
 from __future__ import annotations
@@ -38,6 +38,9 @@ IN_PROCESS_EXECUTOR = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
 SCORING_FLAGS = ("--enable-scale-out", "--worker-extension-cls=diptych_scoring.extension.ScoringExtension")
 # The V1 runner, whose functions the extension knows; on a GPU vLLM would choose V2.
 _SCORING_ENVIRONMENT = MappingProxyType({"VLLM_USE_V2_MODEL_RUNNER": "0"})
+# /sleep and /wake_up are development routes, as are others that run code: open only to who may reach the socket, which
+# lies in a private folder.
+_SLEEP_ENVIRONMENT = MappingProxyType({"VLLM_SERVER_DEV_MODE": "1"})
 _REPO_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)?")
 _NOTHING_INHERITED: Mapping[str, str] = MappingProxyType({})
 
@@ -88,13 +91,7 @@ def engine_command(
     """
     if isinstance(model.source, RemoteSource):
         raise InputError(f"{pair.engine_id(model)} runs on a remote server; there is nothing to start here.")
-    offline = Path(model_path).is_absolute()
-    if not offline and not _REPO_ID.fullmatch(model_path):
-        hint = "Accepted: an absolute path, or owner/name of a repository."
-        raise InputError(f"{model_path!r} is no model.", hint, field="model_path")
-    if len(str(socket).encode()) > MAX_SOCKET_PATH_BYTES:
-        hint = "Choose a state directory with a shorter path."
-        raise InputError(f"The path of the socket is longer than {MAX_SOCKET_PATH_BYTES} bytes: {socket}", hint)
+    offline = _check_paths(model_path, socket)
     serve = pair.serve_of(model)
     if gpu_memory_utilization is not None:
         serve = serve.model_copy(update={"gpu_memory_utilization": gpu_memory_utilization})
@@ -102,9 +99,12 @@ def engine_command(
     if not offline and isinstance(model.source, HubSource) and model.source.revision:
         argv += [f"--revision={model.source.revision}", f"--tokenizer-revision={model.source.revision}"]
     argv += [f"--served-model-name={pair.engine_id(model)}", f"--uds={socket}"]
-    argv += [*_model_flags(serve), *capacity_flags(serve, device), *_request_flags(pair, serve)]
+    argv += [*model_flags(serve), *capacity_flags(serve, device), *_request_flags(pair, serve)]
     env = {name: value for name, value in inherited.items() if name in INHERITED_VARIABLES}
     env |= _environment(api_key, cache_root, hook_path, offline)
+    if sleeps(pair, model, device):
+        argv.append("--enable-sleep-mode")
+        env |= _SLEEP_ENVIRONMENT
     if exchange is not None:
         argv += SCORING_FLAGS
         env |= _SCORING_ENVIRONMENT | {"DIPTYCH_EXCHANGE": str(exchange)}
@@ -113,7 +113,24 @@ def engine_command(
     return EngineCommand(argv=tuple(argv), env=env)
 
 
-def _model_flags(serve: ServeSettings) -> list[str]:
+def _check_paths(model_path: str, socket: Path) -> bool:
+    """Whether the model is a folder, which vLLM needs no hub for."""
+    offline = Path(model_path).is_absolute()
+    if not offline and not _REPO_ID.fullmatch(model_path):
+        hint = "Accepted: an absolute path, or owner/name of a repository."
+        raise InputError(f"{model_path!r} is no model.", hint, field="model_path")
+    if len(str(socket).encode()) > MAX_SOCKET_PATH_BYTES:
+        hint = "Choose a state directory with a shorter path."
+        raise InputError(f"The path of the socket is longer than {MAX_SOCKET_PATH_BYTES} bytes: {socket}", hint)
+    return offline
+
+
+def sleeps(pair: PairProfile, model: ModelProfile, device: Literal["cpu", "cuda"]) -> bool:
+    """Whether an engine is run with vLLM's sleep mode, which there is on GPUs only."""
+    return device == "cuda" and pair.placement == "alternately" and pair.serve_of(model).sleep_level > 0
+
+
+def model_flags(serve: ServeSettings) -> list[str]:
     """How the files are read."""
     flags = [
         f"--tokenizer-mode={serve.tokenizer_mode}",
@@ -143,6 +160,10 @@ def capacity_flags(serve: ServeSettings, device: Literal["cpu", "cuda"]) -> list
     if device == "cuda":
         flags.append(f"--gpu-memory-utilization={serve.gpu_memory_utilization}")
         flags.append(f"--tensor-parallel-size={serve.tensor_parallel_size}")
+        if serve.pipeline_parallel_size > 1:
+            flags.append(f"--pipeline-parallel-size={serve.pipeline_parallel_size}")
+        if serve.data_parallel_size > 1:
+            flags.append(f"--data-parallel-size={serve.data_parallel_size}")
         flags += ["--disable-custom-all-reduce"] if serve.disable_custom_all_reduce else []
     else:
         flags.append(f"--distributed-executor-backend={IN_PROCESS_EXECUTOR}")

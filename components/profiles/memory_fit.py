@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from components.core.memory_plan import GIB, Fit, ModelMemory, Seat, Use, fit_alone, fit_pair
+from components.core.memory_plan import GIB, Fit, ModelMemory, Seat, Spread, Use, fit_alone, fit_pair
 from components.profiles.argv import capacity_flags
 from components.profiles.schema import HardwareProfile, ServeSettings
 
@@ -23,7 +23,10 @@ class HardwareFit:
     flags: tuple[tuple[str, ...], ...]  # one list for each seat of the fit
 
 
-def use_of(serve: ServeSettings, *, users: int = 1, context: int | None = None, kv_dtype: str | None = None) -> Use:
+def use_of(
+    serve: ServeSettings, *, users: int = 1, context: int | None = None, kv_dtype: str | None = None,
+    spread: Spread | None = None,
+) -> Use:  # fmt: skip
     """What a profile's settings ask of the memory; arguments that are given go before them.
 
     Args:
@@ -36,6 +39,7 @@ def use_of(serve: ServeSettings, *, users: int = 1, context: int | None = None, 
         kv_bits=_KV_BITS.get(kv_dtype or serve.kv_cache_dtype, 16),
         batched_tokens=serve.max_num_batched_tokens or Use.batched_tokens,
         utilization=serve.gpu_memory_utilization,
+        spread=spread or Spread(),
     )
 
 
@@ -44,7 +48,9 @@ def seat_flags(serve: ServeSettings, seat: Seat, users: int = 1, kv_dtype: str |
     changed = {
         "max_model_len": seat.context,
         "gpu_memory_utilization": seat.share,
-        "tensor_parallel_size": len(seat.gpus),
+        "tensor_parallel_size": seat.grid.tensor,
+        "pipeline_parallel_size": seat.grid.pipeline,
+        "data_parallel_size": seat.grid.replicas,
         "kv_cache_dtype": kv_dtype or serve.kv_cache_dtype,
         "max_num_seqs": max(serve.max_num_seqs, users),
     }
@@ -61,15 +67,20 @@ def hardware_table(
         models: one, or base and candidate, each with the settings it is served with.
         hardware: profiles; of several with the same size the first is taken, those without a size are left out.
     """
-    by_size: dict[int, HardwareProfile] = {}
-    for one in hardware:
-        if one.sold_as_gb is not None and one.memory_gib is not None:
-            by_size.setdefault(one.sold_as_gb, one)
     return tuple(
-        hardware_fit(models, use, by_size[size], count, kv_dtype=kv_dtype)
-        for size in sorted(by_size)
+        hardware_fit(models, use, same[0], count, kv_dtype=kv_dtype)
+        for same in by_size(hardware).values()
         for count in gpu_counts
     )
+
+
+def by_size(hardware: Sequence[HardwareProfile]) -> dict[int, list[HardwareProfile]]:
+    """GPUs by the gigabytes they are sold with, smallest first; those without a known size are left out."""
+    found: dict[int, list[HardwareProfile]] = {}
+    for one in sorted(hardware, key=lambda one: one.sold_as_gb or 0):
+        if one.sold_as_gb is not None and one.memory_gib is not None:
+            found.setdefault(one.sold_as_gb, []).append(one)
+    return found
 
 
 def hardware_fit(

@@ -33,6 +33,7 @@ EnvironmentName = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]*$",
 Words = Annotated[str, StringConstraints(min_length=1, max_length=2000, strip_whitespace=True)]
 
 Scheme = Literal["BF16", "W8A8", "W4A16", "W8A16", "FP8-Dynamic", "NVFP4A16", "NVFP4", "MXFP4"]
+Placement = Literal["together", "alternately"]
 Prepare = Literal["none", "image-limit", "mistral-vision-names"]
 
 
@@ -117,7 +118,15 @@ class ServeSettings(Profile):
     gpu_memory_utilization: float = Field(
         default=0.9, gt=0.0, le=0.98, description="Share of a GPU's memory, 0 to 1; unused on CPU"
     )
-    tensor_parallel_size: int = Field(default=1, ge=1, le=64, description="GPUs for one copy of the model, count")
+    tensor_parallel_size: int = Field(
+        default=1, ge=1, le=64, description="GPUs that share every layer of a copy, count"
+    )
+    pipeline_parallel_size: int = Field(
+        default=1, ge=1, le=64, description="Parts with whole layers that a copy is cut into, count"
+    )
+    data_parallel_size: int = Field(
+        default=1, ge=1, le=64, description="Copies of the model, between which requests are divided, count"
+    )
     quantization: Literal["compressed-tensors", "fp8_per_channel"] | None = Field(
         default=None,
         description="null = as the checkpoint says; fp8_per_channel = FP8-Dynamic made while loading",
@@ -135,10 +144,20 @@ class ServeSettings(Profile):
     )
     disable_custom_all_reduce: bool = Field(default=False, description="Use NCCL alone between GPUs")
     max_logprobs: int = Field(default=64, ge=20, le=1024, description="Alternatives per token that may be asked for")
+    sleep_level: Literal[0, 1, 2] = Field(
+        default=1,
+        description="Of engines that take turns on a GPU, while another one answers: 1 = weights wait in main memory, "
+        "2 = they are dropped and read again, 0 = the engine is stopped; unused on CPU, where it is stopped",
+    )
     trust_remote_code: bool = Field(
         default=False, description="Run Python code of the model's repository; needs a 40-hex revision"
     )
     cpu_kv_cache_gib: int = Field(default=1, ge=1, le=1024, description="KV cache on CPU, GiB; unused on GPU")
+
+    @property
+    def gpu_count(self) -> int:
+        """GPUs that all copies of the model take."""
+        return self.tensor_parallel_size * self.pipeline_parallel_size * self.data_parallel_size
 
 
 class ModelProfile(Profile):
@@ -151,6 +170,9 @@ class ModelProfile(Profile):
     source: Source = Field(description="Where the files come from; its kind decides the other fields")
     serve: ServeSettings = Field(
         default=ServeSettings(), description="Settings that differ from the pair's; what is not named is the pair's"
+    )
+    gpus: tuple[Annotated[int, Field(ge=0, le=1023)], ...] = Field(
+        default=(), description="GPUs it is served on, by their index; none = chosen from the sizes above"
     )
     unquantized: tuple[Words, ...] = Field(default=(), description="What stayed in 16 bits, in words")
     description: Words = Field(description="What this model is, in plain words")
@@ -185,6 +207,11 @@ class PairProfile(Profile):
     )
     max_images: int = Field(default=0, ge=0, le=10, description="Pictures in one prompt, count")
     serve: ServeSettings = Field(default=ServeSettings(), description="How vLLM serves the models of this pair")
+    placement: Placement = Field(
+        default="together",
+        description="together = all engines may be up at the same time; alternately = one at a time, each with the "
+        "whole memory, and a question to another one waits for its turn",
+    )
     sampling: Sampling = Field(default=Sampling(), description="Sampling parameters the page starts with")
     models: Annotated[tuple[ModelProfile, ...], Field(min_length=1, max_length=16)] = Field(
         description="One base and its candidates; none yet where they are made in the Quantize tab"
@@ -256,6 +283,15 @@ class PairProfile(Profile):
         for index, example in enumerate(self.examples):
             if example.image and not self.vision:
                 raise rule(("examples", index, "image"), "a text pair has no pictures in its examples")
+        return self
+
+    @model_validator(mode="after")
+    def _gpus_fit(self) -> Self:
+        for index, model in enumerate(self.models):
+            wanted = self.serve_of(model).gpu_count
+            if model.gpus and (len(model.gpus) != wanted or len(set(model.gpus)) != wanted):
+                message = f"this model's parallel sizes ask for {wanted} different GPUs; {len(model.gpus)} are named"
+                raise rule(("models", index, "gpus"), message)
         return self
 
     @model_validator(mode="after")

@@ -31,7 +31,7 @@ CardOf = Callable[[str], tuple[str, tuple[str, ...]]]  # engine id → the card'
 class PublishSettings:
     """What the room needs of the app."""
 
-    state_dir: Path
+    files_dir: Path
     repository: Path
     home: Path
 
@@ -63,16 +63,16 @@ class PublishService:
         engine_id = str(result["engine_id"])
         card, missing = self._card_of(engine_id)
         settings = self._settings
-        folder = settings.state_dir / "jobs" / job.id
-        hidden = private_folders(folder, settings.state_dir, settings.repository, settings.home)
+        folder = settings.files_dir / "jobs" / job.id
+        hidden = private_folders(folder, settings.files_dir, settings.repository, settings.home)
         files, texts = repository_content(folder, str(result.get("packed") or "."), card, hidden)
         private, existing = wish.get("private", True), wish.get("existing", False)
         key = hashlib.sha256(orjson.dumps([job.id, repo_id])).hexdigest()[:24]
         spec = PublishSpec(
             engine_id=engine_id, repo_id=repo_id, private=private, existing=existing, files=files, texts=texts,
-            folder=str(folder), state_dir=str(settings.state_dir), work_key=key,
+            folder=str(folder), state_dir=str(settings.files_dir), work_key=key,
         )  # fmt: skip
-        made_before = (settings.state_dir / "publish" / f"{key}.made").exists()
+        made_before = (settings.files_dir / "publish" / f"{key}.made").exists()
         findings = (*_of_hub(self._look(repo_id), spec, made_before=made_before), *_of_model(result, missing))
         return PublishPlan(spec=spec, findings=findings)
 

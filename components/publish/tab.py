@@ -11,7 +11,7 @@ from components.core.errors import AppError, InputError
 from components.publish.service import PublishService
 from components.publish.view_model import plan_view
 from components.ui.access import Access
-from components.ui.messages import as_api_error
+from components.ui.endpoints import add_endpoint
 from components.ui.views import view
 
 _PLAIN: dict[str, Any] = {
@@ -46,16 +46,9 @@ async def _do(publishing: PublishService, wish: dict[str, Any]) -> dict[str, Any
 
 def _add_api(publishing: PublishService, access: Access) -> None:
     async def publish(spec: Any, request: gr.Request) -> dict[str, Any]:
-        try:
-            access.check_jobs(request)
-            if not isinstance(spec, dict):
-                raise InputError("The spec is no object.", "Accepted: an object with model and repo_id.", field="spec")
-            return await _do(publishing, spec)
-        except AppError as exc:
-            raise as_api_error(exc) from None
+        access.check_jobs(request)
+        if not isinstance(spec, dict):
+            raise InputError("The spec is no object.", "Accepted: an object with model and repo_id.", field="spec")
+        return await _do(publishing, spec)
 
-    with gr.Row(visible=False):
-        spec = gr.JSON({}, label="spec")
-        result = gr.JSON(label="publish")
-        button = gr.Button("publish")
-    button.click(publish, spec, result, api_name="publish", concurrency_limit=None)
+    add_endpoint(publish, "publish")

@@ -17,7 +17,8 @@ from components.quantize.service import QuantizeService
 from components.quantize.tab_job_api import add_job_api
 from components.quantize.view_model import board_view
 from components.ui.access import Access
-from components.ui.messages import as_api_error, warn
+from components.ui.endpoints import add_endpoint
+from components.ui.messages import warn
 from components.ui.views import Refresh, view
 
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
@@ -155,17 +156,10 @@ def add_quantize_api(quantize: QuantizeService, access: Access) -> None:
     """Register the endpoint ``/quantize`` inside the current Blocks context."""
 
     async def submit(spec: Any, request: gr.Request) -> dict[str, str]:
-        try:
-            access.check_jobs(request)
-            return {"job_id": await asyncio.to_thread(quantize.submit, check_spec(spec))}
-        except AppError as exc:
-            raise as_api_error(exc) from None
+        access.check_jobs(request)
+        return {"job_id": await asyncio.to_thread(quantize.submit, check_spec(spec))}
 
-    with gr.Row(visible=False):
-        spec = gr.JSON({}, label="spec")
-        result = gr.JSON(label="job")
-        button = gr.Button("quantize")
-    button.click(submit, spec, result, api_name="quantize", concurrency_limit=None)
+    add_endpoint(submit, "quantize")
 
 
 def check_spec(spec: Any) -> dict[str, Any]:

@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.core.errors import InputError, PreparationError
+from components.core.model_names import ACCEPTED, REPO_ID, checked_model_name
 from components.engines.catalog import Catalog
 from components.engines.prepare import ModelPreparer
 from components.engines.prepare_files import Files, list_files, read_json, served_files
 from components.profiles.schema import FolderSource, HubSource, ModelProfile, PairProfile, ServeSettings
 
-_REPO_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*")
-_ACCEPTED = "Accepted: a pair, pair/model, owner/name of a repository, or the absolute path of a folder."
 _VISION = frozenset({"Mistral3ForConditionalGeneration", "LlavaForConditionalGeneration"})
-_MAX_LENGTH = 1000
 
 
 @dataclass(frozen=True)
@@ -41,9 +39,7 @@ def find_target(named: str, catalog: Catalog, default_pair: str, preparer: Model
     Raises:
         InputError: it is no model, or one that can't be quantized; the field is ``model``.
     """
-    named = named.strip() or default_pair
-    if len(named) > _MAX_LENGTH or not named.isprintable():
-        raise InputError("The name of the model can't be used.", _ACCEPTED, field="model")
+    named = checked_model_name(named) or default_pair
     try:
         return _in_catalog(named, catalog, preparer) or _elsewhere(named)
     except PreparationError as exc:
@@ -63,7 +59,7 @@ def _in_catalog(named: str, catalog: Catalog, preparer: ModelPreparer) -> Target
             hint = f"Name its base instead: {base}."
             raise InputError(f"{named} is quantized already ({entry.model.scheme}).", hint, field="model")
         if source.kind == "remote":
-            raise InputError(f"{named} runs elsewhere; its files are not here.", _ACCEPTED, field="model")
+            raise InputError(f"{named} runs elsewhere; its files are not here.", ACCEPTED, field="model")
         files = preparer.files_at_hand(entry.pair, entry.model)
         return Target(entry.engine_id, entry.pair, entry.model, True, files, repo_id)
     return None
@@ -72,8 +68,8 @@ def _in_catalog(named: str, catalog: Catalog, preparer: ModelPreparer) -> Target
 def _elsewhere(named: str) -> Target:
     if named.startswith("/"):
         return _folder(Path(named))
-    if not _REPO_ID.fullmatch(named):
-        raise InputError(f"There is no model {named[:100]!r}.", _ACCEPTED, field="model")
+    if not REPO_ID.fullmatch(named):
+        raise InputError(f"There is no model {named[:100]!r}.", ACCEPTED, field="model")
     from components.engines.prepare_hub import cached_snapshot, weight_patterns
 
     source = HubSource(kind="hub", repo_id=named)
@@ -84,7 +80,7 @@ def _elsewhere(named: str) -> Target:
 
 def _folder(path: Path) -> Target:
     if not path.is_dir():
-        raise InputError(f"There is no folder {path}.", _ACCEPTED, field="model")
+        raise InputError(f"There is no folder {path}.", ACCEPTED, field="model")
     files = served_files(list_files(path), consolidated=False)
     if "config.json" not in files:
         raise InputError(

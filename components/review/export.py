@@ -124,9 +124,9 @@ def as_markdown(batch: Batch, report: Mapping[str, Any]) -> str:
         lines.append("The random slice is not judged yet: how often the candidate regresses on all items is not known.")
     agreed = report["agreement"]
     lines.append(
-        f"Reviewers with themselves on {agreed['repeats']} repeats: kappa {number_text(agreed['self_kappa'])}; "
+        f"Reviewers with themselves on {agreed['repeats']} repeats: kappa {_agreed_text(agreed, 'self_kappa')}; "
         f"with each other on {agreed['shared_items']} items: Krippendorff's alpha "
-        f"{number_text(agreed['krippendorff_alpha'])}."
+        f"{_agreed_text(agreed, 'krippendorff_alpha')}."
     )
     return "\n".join(lines) + "\n"
 
@@ -144,9 +144,9 @@ def p_text(value: float | None) -> str:
     return "no item changed" if value is None else f"p = {value:.3g}"
 
 
-def number_text(value: float | None) -> str:
-    """A figure that may be missing."""
-    return "not defined (too little data)" if value is None else f"{value:.2f}"
+def _agreed_text(agreed: Mapping[str, Any], name: str) -> str:
+    value, missing = agreed[name], agreed[f"{name}_missing"]
+    return f"not defined ({missing})" if value is None else f"{value:.2f}"
 
 
 def as_html(

@@ -10,9 +10,10 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from components.core.agreement import cohen_kappa, krippendorff_alpha, sign_test
+from components.core.resampling import mcnemar_exact_p
 from components.core.reviews import Item, ReviewOutcome, Verdict
 from components.core.statistics import wilson_of_counts
+from components.review.agreement import agreement
 
 _CURVE_POINTS = 101
 _WORST = 24
@@ -64,6 +65,15 @@ def _outcomes(judged: Sequence[Item]) -> dict[str, Any]:
         "shares": {name: _share(counts[name], len(judged)) for name in names} if judged else {},
         "sign_test_p": sign_test(worse, better),
     }
+
+
+def sign_test(worse: int, better: int) -> float | None:
+    """Two-sided exact p of the sign test: as uneven a split, were worse and better equally likely. None without any.
+
+    Source:
+        Conover 1999, "Practical nonparametric statistics", section 3.4. It is McNemar's exact test.
+    """
+    return mcnemar_exact_p(worse, better) if worse + better else None
 
 
 def _share(hits: int, total: int) -> dict[str, Any]:
@@ -122,40 +132,6 @@ def _claims(judged: Sequence[Item], by_item: dict[str, list[Verdict]]) -> list[d
 def claimed_side(verdict: Verdict, shown: str) -> str:
     """Which model a claim about the shown answer ``a`` or ``b`` is about."""
     return verdict.a_is if shown == "a" else ("candidate" if verdict.a_is == "base" else "base")
-
-
-def agreement(verdicts: Sequence[Verdict]) -> dict[str, Any]:
-    """Of reviewers with themselves (repeats with flipped sides) and with each other; None where there is too little."""
-    first = {(v.item_id, v.reviewer): v.outcome.value for v in verdicts if v.round == 1 and not v.settles}
-    second = {(v.item_id, v.reviewer): v.outcome.value for v in verdicts if v.round == 2}
-    own = [(first[key], label) for key, label in second.items() if key in first]
-    units: dict[str, dict[str, str]] = defaultdict(dict)
-    for (item_id, reviewer), label in first.items():
-        units[item_id][reviewer] = label
-    shared = [labels for labels in units.values() if len(labels) > 1]
-    return {
-        "repeats": len(own),
-        "self_agreement": _agreed(own),
-        "self_kappa": cohen_kappa(own),
-        "shared_items": len(shared),
-        "krippendorff_alpha": krippendorff_alpha([list(labels.values()) for labels in shared]),
-        "pairs": _pairs(shared),
-    }
-
-
-def _agreed(pairs: Sequence[tuple[str, str]]) -> float | None:
-    return sum(one == two for one, two in pairs) / len(pairs) if pairs else None
-
-
-def _pairs(shared: Sequence[dict[str, str]]) -> list[dict[str, Any]]:
-    names = sorted({name for labels in shared for name in labels})
-    rows = []
-    for place, one in enumerate(names):
-        for two in names[place + 1 :]:
-            both = [(labels[one], labels[two]) for labels in shared if one in labels and two in labels]
-            if both:
-                rows.append({"reviewers": [one, two], "items": len(both), "cohen_kappa": cohen_kappa(both)})
-    return rows
 
 
 def regressed_by_reference(item: Item) -> bool | None:

@@ -26,10 +26,12 @@ from components.core.states import EngineState, Outcome
 from components.core.traces import AnswerSlot, StoredAnswer, Trace
 from components.engines.catalog import Catalog
 from components.engines.supervisor import EngineHub
+from components.review.elsewhere import Elsewhere
 from components.storage.reviews import Pending, ReviewRepository
 
 _LOG = logging.getLogger(__name__)
 _AT_ONCE = 4
+_AT_ONCE_BY_TURNS = 32  # engines that take turns change places a few times for so many
 _TRIES = 2
 _LOST_IN_A_ROW = 6  # so many questions that no engine could answer: it waits for a person
 _IDLE_S = 5.0  # another app may have stored a batch, and nothing wakes this one
@@ -50,9 +52,16 @@ class BatchRunner:
 
     def __init__(
         self, reviews: ReviewRepository, turns: TurnService, scoring: ScoringService, catalog: Catalog, hub: EngineHub,
-        leads: Callable[[], bool] = lambda: True,
+        leads: Callable[[], bool] = lambda: True, elsewhere: Elsewhere | None = None,
     ) -> None:  # fmt: skip
-        """``leads`` says whether this app answers the batches; where another one does, it waits to take over."""
+        """Set up; asks nothing.
+
+        Args:
+            reviews, turns, scoring, catalog, hub: the app's.
+            leads: whether this app answers the batches; where another one does, it waits to take over.
+            elsewhere: who takes batches before the app's own engines are asked; None = nobody.
+        """
+        self._elsewhere = elsewhere
         self._reviews, self._turns, self._scoring = reviews, turns, scoring
         self._catalog, self._hub, self.leads = catalog, hub, leads
         self._woken = asyncio.Event()
@@ -102,12 +111,16 @@ class BatchRunner:
 
     async def _work(self, run: _Run) -> None:
         batch = run.batch
+        if self._elsewhere is not None and self._elsewhere.takes(batch):
+            await self._follow_elsewhere(batch, self._elsewhere)
+            return
         await self._start_engines(batch)
+        at_once = _AT_ONCE_BY_TURNS if self._hub.takes_turns(batch.base_engine) else _AT_ONCE
         while True:
             now = await asyncio.to_thread(self._reviews.batch, batch.id)
             if now.state is not BatchState.RUNNING:
                 return
-            questions = await asyncio.to_thread(self._reviews.pending, batch.id, _AT_ONCE)
+            questions = await asyncio.to_thread(self._reviews.pending, batch.id, at_once)
             if not questions:
                 await asyncio.to_thread(self._reviews.set_state, batch.id, BatchState.SUCCEEDED)
                 self.version += 1
@@ -118,6 +131,21 @@ class BatchRunner:
                     f"The engines failed {run.lost_in_a_row} questions in a row.",
                     "Look at the Models tab, then resume.",
                 )
+
+    async def _follow_elsewhere(self, batch: Batch, elsewhere: Elsewhere) -> None:
+        """Until every question was tried or a person stops it. The parts go on when the app ends, as all jobs do."""
+        try:
+            while not await asyncio.to_thread(elsewhere.advance, batch):
+                self.version += 1
+                await asyncio.sleep(_FOLLOW_S)
+                if (await asyncio.to_thread(self._reviews.batch, batch.id)).state is not BatchState.RUNNING:
+                    await asyncio.to_thread(elsewhere.cancel, batch)
+                    return
+        except AppError:
+            await asyncio.to_thread(elsewhere.cancel, batch)
+            raise
+        await asyncio.to_thread(self._reviews.set_state, batch.id, BatchState.SUCCEEDED)
+        self.version += 1
 
     async def _start_engines(self, batch: Batch) -> None:
         for engine_id in (batch.base_engine, *batch.candidate_engines):

@@ -150,7 +150,7 @@ class _Board:
         reviews = self._service.reviews
         return {
             "batches": [batch_view(batch, reviews.progress(batch.id)) for batch in self._service.batches()],
-            "may_review": self._people.access.may_control(request),
+            "may_review": self._people.may_review(request),
             "is_owner": self._people.is_owner(request),
             "user": self._people.user(request),
         }

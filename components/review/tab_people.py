@@ -2,61 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import gradio as gr
-
-from components.core.errors import InputError, NotPermittedError
+from components.core.errors import InputError
 from components.review.requests import check_reviewer
-from components.ui.access import Access
-from components.ui.guards import USER_KEY
+from components.ui.access import Access, Caller
+from components.ui.identity import refusal
 
 
 @dataclass(frozen=True)
 class People:
-    """Rights of reviewers. The first account is the owner; without accounts everybody who reaches the page is."""
+    """Rights of reviewers. Without any sign-in everybody who reaches the page reviews, and owns it."""
 
     access: Access
-    accounts: Sequence[str]
 
-    def user(self, request: gr.Request | None) -> str | None:
+    def user(self, request: Caller) -> str | None:
         """The name of the sign-in."""
-        name = None if request is None else request.request.scope.get(USER_KEY)
-        return name if isinstance(name, str) else None
+        person = self.access.person(request)
+        return None if person is None else person.name
 
-    def is_owner(self, request: gr.Request | None) -> bool:
+    def is_owner(self, request: Caller) -> bool:
         """Whether this caller sees the work of all."""
-        if not self.access.may_control(request):
-            return False
-        return not self.accounts or self.user(request) == self.accounts[0]
+        person = self.access.person(request)
+        return person.is_owner if person is not None else self.access.is_open
 
-    def reviewer(self, request: gr.Request | None, typed: Any) -> str:
+    def may_review(self, request: Caller) -> bool:
+        """Whether this caller may judge."""
+        person = self.access.person(request)
+        return person.may_review if person is not None else self.access.is_open
+
+    def reviewer(self, request: Caller, typed: Any) -> str:
         """Under which name this caller reviews.
 
         Raises:
             NotPermittedError: a visitor of a public page. InputError: no name, or another one's.
         """
-        if not self.access.may_control(request):
-            raise NotPermittedError("Visitors can't review.", "Sign in, or run Diptych yourself.")
-        user = self.user(request)
-        if user is None:
+        person = self.access.person(request)
+        if not self.may_review(request):
+            raise refusal(person, "review", self.access.roll)
+        if person is None:
             return check_reviewer(typed)
-        if typed not in (None, "", user):
-            raise InputError(f"You are signed in as {user}.", "Review under that name.", field="reviewer")
-        return user
+        if typed not in (None, "", person.name):
+            raise InputError(f"You are signed in as {person.name}.", "Review under that name.", field="reviewer")
+        return person.name
 
-    def check_owner(self, request: gr.Request | None) -> None:
+    def check_owner(self, request: Caller) -> None:
         """Refuse who may not see or start for others.
 
         Raises:
             NotPermittedError: not the owner.
         """
         if not self.is_owner(request):
-            raise NotPermittedError("Only the owner may do that.", "Sign in as the first account of DIPTYCH_USERS.")
+            raise refusal(self.access.person(request), "start batches and see all verdicts", self.access.roll)
 
-    def only(self, request: gr.Request | None) -> str:
+    def only(self, request: Caller) -> str:
         """Whose verdicts this caller may read: everybody's (empty) or those under its own name.
 
         Raises:

@@ -117,19 +117,21 @@ class ImageStore:
         # Bounds the memory that all decoders may take together, however many people upload at once.
         self._decoders = threading.BoundedSemaphore(self.limits.at_once)
 
-    def ingest(self, path: Path, name: str) -> ImageRecord:
+    def ingest(self, path: Path, name: str, limits: ImageLimits | None = None) -> ImageRecord:
         """Make the canonical image of an uploaded file; the same file is decoded once.
 
         Args:
             path: the uploaded file; it is only read.
             name: the user's name for it, for display and messages only.
+            limits: narrower ones for this caller; None = those of all.
 
         Raises:
             UnsupportedFormatError, ImageTooLargeError, CorruptImageError, AmbiguousPixelsError: it is not accepted;
             the message names the file, says what was found and what is accepted. StorageError: it can't be stored.
         """
         name = display_name(name)
-        data = self._read(path, name)
+        limits = limits or self.limits
+        data = _read(path, name, limits.max_bytes)
         content = content_of(data)
         if content.format is None:
             raise UnsupportedFormatError(
@@ -140,7 +142,7 @@ class ImageStore:
         if known is not None:
             return known
         with self._decoders:
-            report, png = self._decode(data, content.format, name)
+            report, png = self._decode(data, content.format, name, limits)
         record = ImageRecord(
             sha256=self._blobs.put(png, PNG_SUFFIX),
             width=report.width,
@@ -171,7 +173,7 @@ class ImageStore:
             MediaError: it can't be made. StorageError: the image is not there, or the copy can't be stored.
         """
         with self._decoders:
-            _, png = self._decode(self.png(sha256), "PNG", "the changed picture", edit)
+            _, png = self._decode(self.png(sha256), "PNG", "the changed picture", self.limits, edit)
         return self._blobs.put(png, PNG_SUFFIX)
 
     def png(self, sha256: str) -> bytes:
@@ -208,33 +210,16 @@ class ImageStore:
                 field="images",
             )
 
-    def _read(self, path: Path, name: str) -> bytes:
-        most = self.limits.max_bytes
-        try:
-            # Neither a link to another file nor a pipe that never ends.
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-            with os.fdopen(descriptor, "rb") as file:
-                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                    raise MediaError(f"“{name}” is not an ordinary file.", "Upload the image itself.")
-                data = file.read(most + 1)
-        except OSError as exc:
-            raise MediaError(f"“{name}” can't be read.", "Upload it again.", detail=str(exc)) from exc
-        if len(data) > most:
-            size = path.stat().st_size
-            raise ImageTooLargeError(
-                f"“{name}” has {size:,} bytes; at most {most:,} ({most // 1_000_000} MB) are accepted.",
-                "Scale it down, or save it as JPEG.",
-            )
-        return data
-
-    def _decode(self, data: bytes, image_format: str, name: str, edit: Edit | None = None) -> tuple[_Report, bytes]:
+    def _decode(
+        self, data: bytes, image_format: str, name: str, limits: ImageLimits, edit: Edit | None = None
+    ) -> tuple[_Report, bytes]:
         make_private_folder(self._blobs.temp_dir)
         try:
             # A file, because the kernel bounds its size; a pipe would have to be bounded by hand.
             with tempfile.TemporaryFile(dir=self._blobs.temp_dir) as output:
-                code = self._run_worker(data, image_format, output, name, edit)
+                code = self._run_worker(data, image_format, output, name, limits, edit)
                 output.seek(0)
-                line, png = output.readline(10_000), output.read(self.limits.output_bytes)
+                line, png = output.readline(10_000), output.read(limits.output_bytes)
         except OSError as exc:
             raise translate_os_error(exc, self._blobs.temp_dir) from exc
         try:
@@ -248,8 +233,10 @@ class ImageStore:
             raise _died(name, code)
         return report, png
 
-    def _run_worker(self, data: bytes, image_format: str, output: IO[bytes], name: str, edit: Edit | None) -> int:
-        argv = [sys.executable, "-I", "-S", str(self._worker), _pillow_folder(), image_format, self.limits.for_worker()]
+    def _run_worker(
+        self, data: bytes, image_format: str, output: IO[bytes], name: str, limits: ImageLimits, edit: Edit | None
+    ) -> int:
+        argv = [sys.executable, "-I", "-S", str(self._worker), _pillow_folder(), image_format, limits.for_worker()]
         argv += [edit.for_worker()] if edit else []
         try:
             # No environment: the child needs none and must learn no secret.
@@ -258,14 +245,14 @@ class ImageStore:
                 input=data,
                 stdout=output,
                 stderr=subprocess.DEVNULL,
-                timeout=self.limits.timeout_s,
+                timeout=limits.timeout_s,
                 env={},
                 check=False,
             )
         except subprocess.TimeoutExpired as exc:
-            raise _too_slow(name, self.limits.timeout_s) from exc
+            raise _too_slow(name, limits.timeout_s) from exc
         if finished.returncode == -signal.SIGXCPU:
-            raise _too_slow(name, self.limits.cpu_s)
+            raise _too_slow(name, limits.cpu_s)
         return finished.returncode
 
     def _known(self, source_sha256: str, name: str) -> ImageRecord | None:
@@ -293,6 +280,25 @@ class ImageStore:
             notes=list(record.notes),
         )
         self._database.write(lambda session: session.merge(row))
+
+
+def _read(path: Path, name: str, most: int) -> bytes:
+    try:
+        # Neither a link to another file nor a pipe that never ends.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise MediaError(f"“{name}” is not an ordinary file.", "Upload the image itself.")
+            data = file.read(most + 1)
+    except OSError as exc:
+        raise MediaError(f"“{name}” can't be read.", "Upload it again.", detail=str(exc)) from exc
+    if len(data) > most:
+        size = path.stat().st_size
+        raise ImageTooLargeError(
+            f"“{name}” has {size:,} bytes; at most {most:,} ({most // 1_000_000} MB) are accepted.",
+            "Scale it down, or save it as JPEG.",
+        )
+    return data
 
 
 def _record(row: CanonicalImageRow, name: str) -> ImageRecord:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import random
 import secrets
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.orm import Session
 
+from components.core.clock import utc_now
 from components.core.errors import InputError, RecordNotFoundError
 from components.core.reviews import (
     ItemState,
@@ -42,15 +43,11 @@ _REPEAT_EVERY = 20  # 5 % of a reviewer's items come again with sides flipped
 _REPEAT_AFTER = 10  # and not right after the first time
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 class ReviewQueue:
     """Gives items and takes verdicts. Calls block and may come from several threads."""
 
     def __init__(
-        self, database: Database, utc_now: Callable[[], datetime] = _utc_now, rng: random.Random | None = None
+        self, database: Database, utc_now: Callable[[], datetime] = utc_now, rng: random.Random | None = None
     ) -> None:
         self._database, self._now = database, utc_now
         self._rng = rng or random.SystemRandom()

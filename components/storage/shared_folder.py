@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from components.core.errors import StorageError
 from components.storage.atomic_write import make_private_folder, translate_os_error, write_atomically
 from components.storage.database import Database
+from components.storage.lock_files import open_lock_file, try_exclusive
 from components.storage.tables import InstallationRow
 
 _ID_FILE = "installation-id"
@@ -39,9 +40,10 @@ class SharedFolder:
         """
         try:
             make_private_folder(self.root)
-            self._arriving, self._present = self._file("arriving.lock"), self._file("present.lock")
+            self._arriving = open_lock_file(self.root / "arriving.lock")
+            self._present = open_lock_file(self.root / "present.lock")
             fcntl.flock(self._arriving, fcntl.LOCK_EX)  # until ``settled``: two can't both think that they are alone
-            alone = _try_exclusive(self._present)
+            alone = try_exclusive(self._present)
             fcntl.flock(self._present, fcntl.LOCK_SH)
         except OSError as exc:
             raise translate_os_error(exc, self.root) from exc
@@ -57,10 +59,10 @@ class SharedFolder:
         if self._leading is not None:
             return True
         try:
-            descriptor = self._file("leader.lock")
+            descriptor = open_lock_file(self.root / "leader.lock")
         except OSError as exc:
             raise translate_os_error(exc, self.root) from exc
-        if _try_exclusive(descriptor):
+        if try_exclusive(descriptor):
             self._leading = descriptor
             return True
         os.close(descriptor)
@@ -97,17 +99,6 @@ class SharedFolder:
                 f"The database does not belong to the files in {self.root}.",
                 "Apps that share a database need the same DIPTYCH_SHARED_DIR; another database needs another folder.",
             )
-
-    def _file(self, name: str) -> int:
-        return os.open(self.root / name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-
-
-def _try_exclusive(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _close(descriptor: int | None) -> None:

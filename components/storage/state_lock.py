@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from pathlib import Path
 from types import TracebackType
 
 from components.core.errors import StateInUseError
 from components.storage.atomic_write import make_private_folder, translate_os_error
+from components.storage.lock_files import open_lock_file, try_exclusive
 
 
 class StateLock:
@@ -31,18 +31,16 @@ class StateLock:
         """
         try:
             make_private_folder(self._path.parent)
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            descriptor = open_lock_file(self._path)
         except OSError as exc:
             raise translate_os_error(exc, self._path) from exc
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as exc:
+        if not try_exclusive(descriptor):
             holder = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
             os.close(descriptor)
             raise StateInUseError(
                 f"Another Diptych (process {holder}) already uses the state directory {self._path.parent}.",
                 "Stop it first, or give this one its own directory with --state-dir.",
-            ) from exc
+            )
         os.truncate(descriptor, 0)
         os.write(descriptor, f"{os.getpid()}\n".encode("ascii"))
         self._descriptor = descriptor

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TypeVar
 
 from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from components.core.answers import Answer, ErrorRecord
+from components.core.clock import utc_now
 from components.core.errors import BlobDamagedError, InputError, RecordNotFoundError
 from components.core.states import Outcome
 from components.core.traces import Alarm, AnswerSlot, StoredAnswer, Trace, TraceSummary
@@ -43,14 +44,10 @@ _ENDED_WITH_APP = ErrorRecord(
 _Row = TypeVar("_Row", AnswerRow, TurnImageRow)
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 class TraceRepository:
     """All turns of one state directory. Calls block and may come from several threads."""
 
-    def __init__(self, database: Database, blobs: BlobStore, utc_now: Callable[[], datetime] = _utc_now) -> None:
+    def __init__(self, database: Database, blobs: BlobStore, utc_now: Callable[[], datetime] = utc_now) -> None:
         self._database = database
         self._blobs = blobs
         self._utc_now = utc_now

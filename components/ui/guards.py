@@ -1,26 +1,28 @@
 """What stands in front of every route: Host and Origin allow-lists, sign-in, security headers. ASGI, knows no page.
 
 Gradio checks no Host header and reflects foreign Origins (reliability.md 6.1), so a web page that the owner has open
-could otherwise drive the app. Sign-in is HTTP Basic: it covers every route alike, and scripts need nothing special.
+could otherwise drive the app. Sign-in covers every route alike: HTTP Basic, so that scripts need nothing special, and
+the session of a sign-in at Hugging Face. Who a request is from is found here once (``identity.py``).
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hmac
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
+
+from components.ui.identity import PERSON_KEY, Person, Roll
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-USER_KEY = "diptych.user"
 _OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+ACCOUNT_PATH = "/signin"  # asks for an account, also where visitors are let in
+LOGIN_PATH, CALLBACK_PATH, SIGN_OUT_PATH = "/login/huggingface", "/login/callback", "/signout"
+SIGN_IN_PATHS = frozenset({LOGIN_PATH, CALLBACK_PATH, SIGN_OUT_PATH})
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -41,13 +43,13 @@ class GuardRules:
 
     Attributes:
         hosts: accepted host names without port; empty accepts any (listening on all addresses without names given).
-        accounts: passwords by user name; empty = no sign-in.
+        roll: who may sign in.
         visitors: whether a caller without sign-in may come in at all.
         framed_by: origins that may show the page in a frame (a Space); empty = nobody.
     """
 
     hosts: frozenset[str]
-    accounts: dict[str, str] = field(default_factory=dict)
+    roll: Roll = field(default_factory=Roll)
     visitors: bool = True
     framed_by: tuple[str, ...] = ()
 
@@ -71,11 +73,9 @@ class Guard:
         if refusal:
             await _answer(send, 403, refusal)
             return
-        user = self._user(headers.get("authorization", ""))
-        scope[USER_KEY] = user
-        signin = scope["path"] == "/signin"
-        if user is None and scope["path"] not in _OPEN_PATHS and (not self._rules.visitors or signin):
-            await _answer(send, 401, "Sign in.", ((b"www-authenticate", b'Basic realm="Diptych", charset="UTF-8"'),))
+        person = self._rules.roll.caller(headers.get("authorization", ""), scope.get("session", {}))
+        scope[PERSON_KEY] = person
+        if await self._stopped(person, scope["path"], send):
             return
         await self._app(scope, receive, self._with_headers(send))
 
@@ -94,17 +94,26 @@ class Guard:
     def _accepts(self, hostname: str | None) -> bool:
         return not self._rules.hosts or (hostname or "").lower() in self._rules.hosts
 
-    def _user(self, authorization: str) -> str | None:
-        kind, _, encoded = authorization.partition(" ")
-        if kind.lower() != "basic":
-            return None
-        try:
-            name, _, password = base64.b64decode(encoded, validate=True).decode().partition(":")
-        except (binascii.Error, UnicodeDecodeError):
-            return None
-        expected = self._rules.accounts.get(name, "")
-        correct = hmac.compare_digest(expected.encode(), password.encode())
-        return name if correct and expected else None
+    async def _stopped(self, person: Person | None, path: str, send: Send) -> bool:
+        """Whether a caller has been answered here: by a question for a name, or by a refusal."""
+        roll, guests = self._rules.roll, self._rules.visitors
+        if path in _OPEN_PATHS or (roll.hugging_face and path in SIGN_IN_PATHS):
+            return False
+        if person is not None:
+            if person.may_review or guests:
+                return False
+            await _answer(send, 403, f"You are signed in as {person.name}, who is not let in here.")
+            return True
+        if guests and path != ACCOUNT_PATH:
+            return False
+        if roll.hugging_face and path == "/":
+            await _answer(send, 303, "Sign in.", ((b"location", LOGIN_PATH.encode()),))
+        elif roll.accounts:
+            challenge = b'Basic realm="Diptych", charset="UTF-8"'
+            await _answer(send, 401, "Sign in.", ((b"www-authenticate", challenge),))
+        else:
+            await _answer(send, 401, "Sign in.")
+        return True
 
     def _with_headers(self, send: Send) -> Send:
         async def run(message: MutableMapping[str, Any]) -> None:

@@ -7,27 +7,22 @@ from collections.abc import Callable
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 
-from components.core.errors import NotPermittedError
 from components.jobs.service import MAX_LOG_LINES, JobService
-from components.ui.guards import USER_KEY
+from components.ui.access import Access
 
 
-def job_routes(jobs: JobService, *, public: bool) -> Callable[[FastAPI], None]:
+def job_routes(jobs: JobService, access: Access) -> Callable[[FastAPI], None]:
     """What adds the routes to a server."""
-
-    def check(request: Request) -> None:
-        if public and request.scope.get(USER_KEY) is None:
-            raise NotPermittedError("Visitors can't read the files of jobs.", "Sign in.")
 
     def add(server: FastAPI) -> None:
         @server.get("/jobs/{job_id}/log")
         def log(request: Request, job_id: str, count: int = MAX_LOG_LINES) -> JSONResponse:
-            check(request)
+            access.check(request, "read the files of jobs")
             return JSONResponse({"lines": jobs.log_tail(job_id, count)})
 
         @server.get("/jobs/{job_id}/files/{name}")
         def file(request: Request, job_id: str, name: str) -> Response:
-            check(request)
+            access.check(request, "read the files of jobs")
             # Never shown by the browser: a script or a log may hold anything.
             headers = {"content-disposition": f'attachment; filename="{job_id}-{_plain(name)}"'}
             return FileResponse(jobs.file(job_id, name), media_type="application/octet-stream", headers=headers)

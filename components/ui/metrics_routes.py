@@ -8,43 +8,38 @@ from collections.abc import Awaitable, Callable
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
-from components.core.errors import NotPermittedError
-from components.ui.guards import USER_KEY
+from components.ui.access import Access
 
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def metrics_routes(
     own: Callable[[], bytes], engine: Callable[[str], Awaitable[bytes]], missing: Callable[[bool], list[str]],
-    *, public: bool, signed: bool,
+    access: Access,
 ) -> Callable[[FastAPI], None]:  # fmt: skip
     """What adds the routes to a server.
 
     Args:
         own: the app's metrics. engine: those of an engine, by its id.
         missing: what is missing until questions can be asked; told in detail when its argument is true.
-        public: visitors of a demo see no metrics. signed: there is sign-in; without it /readyz gives no names.
+        access: visitors of a demo see no metrics, and /readyz gives them no names.
     """
-
-    def check(request: Request) -> None:
-        if public and request.scope.get(USER_KEY) is None:
-            raise NotPermittedError("Visitors can't read metrics.", "Sign in.")
 
     def add(server: FastAPI) -> None:
         @server.get("/metrics")
         def metrics(request: Request) -> Response:
-            check(request)
+            access.check(request, "read metrics")
             return Response(own(), media_type=_TEXT)
 
         @server.get("/engines/{pair}/{model}/metrics")
         async def engine_metrics(request: Request, pair: str, model: str) -> Response:
-            check(request)
+            access.check(request, "read metrics")
             # What a remote server says is only ever text, so that no browser shows it as a page.
             return Response(await engine(f"{pair}/{model}"), media_type=_TEXT)
 
         @server.get("/readyz")
         async def readyz(request: Request) -> JSONResponse:
-            named = request.scope.get(USER_KEY) is not None or not (public or signed)
+            named = access.may_control(request)
             found = await asyncio.to_thread(missing, named)
             return JSONResponse({"ready": not found, "missing": found}, status_code=503 if found else 200)
 

@@ -18,11 +18,16 @@ from fastapi.staticfiles import StaticFiles
 from gradio.routes import App
 
 from components.core.errors import AppError, RecordNotFoundError
-from components.ui.guards import USER_KEY, Guard, GuardRules
+from components.ui.guards import ACCOUNT_PATH, Guard, GuardRules
+from components.ui.identity import person_of
+from components.ui.sign_in import Provider, add_sessions, sign_in_routes
 from components.ui.theme import diptych_theme, page_css, page_head
 from components.ui.views import Refresh, view
 
 _POLL_S = 2.0
+_AT_LOAD: dict[str, Any] = {
+    "show_progress": "hidden", "api_visibility": "private", "queue": False, "preprocess": False, "postprocess": False,
+}  # fmt: skip
 _QUEUE_POLL_S = 0.004  # Gradio looks for new events every ms, which takes 4 % of a core from the engines, also at rest
 
 
@@ -35,10 +40,13 @@ class Tab:
     build: Callable[[], Refresh]
 
 
-def build_page(tabs: list[Tab], status: Callable[[], dict[str, str]], version: Callable[[], int]) -> gr.Blocks:
-    """One Blocks with a tab each and the state of the engines in the corner.
+def build_page(
+    tabs: list[Tab], status: Callable[[gr.Request | None], dict[str, Any]], version: Callable[[], int], *, names: bool
+) -> gr.Blocks:
+    """One Blocks with a tab each, and in the corner the state of the engines and who signed in.
 
     ``version`` moves whenever an engine's state changes; while it stands still, polling costs one empty event.
+    ``names``: one can sign in, so whose page it is has to be asked.
     """
     # Gradio makes a server of a page as it begins, ends and gets its queue: 0.3 s each, and only the last one is used.
     # Uploads are needed until they are canonicalised; a day later they are gone, with all that their files told.
@@ -46,14 +54,23 @@ def build_page(tabs: list[Tab], status: Callable[[], dict[str, str]], version: C
         patch.object(App, "create_app", return_value=None),
         gr.Blocks(title="Diptych", fill_width=True, analytics_enabled=False, delete_cache=(3600, 86400)) as page,
     ):
-        corner = view("status", status(), elem_id="dt-status")
-        refreshes = [Refresh((), (corner,), lambda _request, _inputs: [status()])]
+        corner = view("status", status(None), elem_id="dt-status")
+        refreshes = [Refresh((), (corner,), lambda request, _inputs: [status(request)])]
+        if names:
+            gr.on(None, _met(status), None, corner, **_AT_LOAD)
         with gr.Tabs(elem_id="dt-tabs"):
             for tab in tabs:
                 with gr.Tab(tab.title, id=tab.name, elem_id=f"dt-tab-{tab.name}"):
                     refreshes.append(tab.build())
         _poll(refreshes, version)
     return page
+
+
+def _met(status: Callable[[gr.Request | None], dict[str, Any]]) -> Callable[[gr.Request], dict[str, Any]]:
+    def met(request: gr.Request) -> dict[str, Any]:
+        return status(request)
+
+    return met
 
 
 def _poll(refreshes: list[Refresh], version: Callable[[], int]) -> None:
@@ -87,6 +104,7 @@ def build_server(
     *,
     assets: Path,
     rules: GuardRules,
+    provider: Provider | None,
     running: Callable[[], AbstractAsyncContextManager[None]],
     export: Callable[[str, str], tuple[str, str]],
     picture: Callable[[str], Path],
@@ -97,6 +115,7 @@ def build_server(
 ) -> FastAPI:
     """The ASGI app. ``export`` gives (body, media type) of a trace, ``picture`` the file of a canonical image.
 
+    ``provider`` is where people sign in, if not by accounts of this app alone.
     ``routes`` are further functions that add routes of their own.
     """
 
@@ -107,6 +126,8 @@ def build_server(
 
     server = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     _add_routes(server, export, picture)
+    if provider is not None:
+        sign_in_routes(provider, rules.roll)(server)
     for add in routes:
         add(server)
     server.mount("/look", StaticFiles(directory=assets), name="look")  # /assets is Gradio's own
@@ -118,9 +139,11 @@ def build_server(
         server, page, path="/", theme=diptych_theme(), css_paths=page_css(assets), head=head,
         show_error=False, max_file_size=max_file_bytes, blocked_paths=[str(path) for path in blocked],
         enable_monitoring=False, run_history=False, footer_links=[], ssr_mode=False, mcp_server=False,
-        auth_dependency=lambda request: request.scope.get(USER_KEY) or "visitor",
+        auth_dependency=lambda request: getattr(person_of(request.scope), "name", "visitor"),
     )  # fmt: skip
     server.add_middleware(Guard, rules=rules)
+    if provider is not None:
+        add_sessions(server, provider)
     return server
 
 
@@ -135,7 +158,7 @@ def _add_routes(server: FastAPI, export: Callable[[str, str], tuple[str, str]], 
     def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
-    @server.get("/signin")
+    @server.get(ACCOUNT_PATH)
     def signin() -> RedirectResponse:
         # The guard asks for name and password before this is reached; the browser then sends them along.
         return RedirectResponse("/")

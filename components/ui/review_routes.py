@@ -11,9 +11,8 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
-from components.core.errors import InputError, NotPermittedError
+from components.core.errors import InputError
 from components.storage.images import display_name
-from components.ui.guards import USER_KEY
 
 MAX_UPLOAD_BYTES = 1_000_000_000
 _ENDINGS = (".zip", ".csv", ".jsonl", ".parquet", ".png", ".jpg", ".jpeg", ".webp")
@@ -28,26 +27,22 @@ _TYPES = {
 
 
 def review_routes(
-    folder_of: Callable[[str], Path], export: Callable[[dict[str, Any], str | None], str | bytes], *, public: bool
+    folder_of: Callable[[str], Path],
+    export: Callable[[dict[str, Any], Request], str | bytes],
+    check_loading: Callable[[Request], None],
 ) -> Callable[[FastAPI], None]:
     """What adds the routes to a server.
 
     Args:
         folder_of: where the files of an upload lie, by its token.
-        export: (filter, user) → an export as a text, or as a file's bytes.
-        public: visitors may neither load nor export.
+        export: (filter, request) → an export as a text, or as a file's bytes; refuses who may not have it.
+        check_loading: refuses who may not load a batch.
     """
-
-    def user(request: Request) -> str | None:
-        name = request.scope.get(USER_KEY)
-        if public and name is None:
-            raise NotPermittedError("Visitors can't review.", "Sign in, or run Diptych yourself.")
-        return name
 
     def add(server: FastAPI) -> None:
         @server.post("/review/upload")
         async def upload(request: Request, name: str, token: str = "") -> JSONResponse:
-            user(request)
+            check_loading(request)
             token = token or secrets.token_hex(16)
             folder = folder_of(token)
             await _receive(request, folder, _file_name(name))
@@ -55,9 +50,8 @@ def review_routes(
 
         @server.get("/review/export/{batch}.{kind}")
         async def download(request: Request, batch: str, kind: str, reviewer: str = "") -> Response:
-            caller = user(request)
             wanted = {"batch": batch, "format": kind, "reviewer": reviewer}
-            content = await asyncio.to_thread(export, wanted, caller)
+            content = await asyncio.to_thread(export, wanted, request)
             ending = "md" if kind == "markdown" else kind
             headers = {"content-disposition": f'attachment; filename="review-{secrets.token_hex(3)}.{ending}"'}
             return Response(content, media_type=_TYPES.get(kind, "text/plain"), headers=headers)

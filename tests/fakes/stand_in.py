@@ -9,7 +9,8 @@ It is not a model server; the supervisor does not care what it supervises. First
     text=FILE         print a file's text                   flood=MIB       print so much as fast as it can
     barrier=FILE      wait until the file exists            note=FILE       append its pid and a newline to a file
     serve=SOCKET,NAME answer /health, /version and /v1/models on a Unix socket; while SOCKET.status exists, its
-                      content is the status code of /health ("hang" = no answer); "die" there = exit with code 0
+                      content is the status code of /health ("hang" = no answer); "die" there = exit with code 0;
+                      POST requests are noted in SOCKET.posts, and refused while SOCKET.refuse exists
 """
 
 from __future__ import annotations
@@ -84,6 +85,13 @@ def serve(target: str) -> None:
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)
+
+        def do_POST(self) -> None:
+            with Path(f"{socket}.posts").open("a") as file:
+                file.write(f"{self.path}\n")
+            self.send_response(500 if Path(f"{socket}.refuse").exists() else 200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
 
         def address_string(self) -> str:
             return "local"

@@ -14,6 +14,7 @@ from components.core import alarms
 from components.core.states import Outcome, Sight
 from components.profiles.loader import list_pairs, load_pair
 from components.settings import Settings, default_state_dir
+from scripts.dockerfile_steps import read_steps
 
 ROOT = Path(__file__).resolve().parents[2]
 MANUAL = ["README.md", "docs/using.md", "docs/running.md", "docs/api.md"]
@@ -35,11 +36,8 @@ def blocks(page: str, language: str) -> list[str]:
 
 
 def instructions() -> list[tuple[str, str]]:
-    """The Dockerfile as (instruction, rest), with continued lines joined and comments left out."""
-    lines = [line for line in DOCKERFILE.splitlines() if not line.lstrip().startswith("#")]
-    joined = re.sub(r"\\\n\s*", " ", "\n".join(lines))
-    pairs = (line.split(None, 1) for line in joined.splitlines() if line.strip())
-    return [(name.upper(), rest) for name, rest in pairs]
+    """The Dockerfile as (instruction, rest)."""
+    return [(step.name, step.rest) for step in read_steps(DOCKERFILE)]
 
 
 # ---- manual ---------------------------------------------------------------------------------------------------------
@@ -51,6 +49,8 @@ def test_the_front_matter_is_that_of_a_docker_space() -> None:
     assert (head["sdk"], head["app_port"], head["license"]) == ("docker", 7860, "apache-2.0")
     assert head["title"] == "Diptych"
     assert head["pinned"] is False
+    # vLLM in bfloat16 needs compute capability 8.0: not a T4.
+    assert head["suggested_hardware"] in {"l4x1", "l40sx1", "a10g-small", "a10g-large", "a100-large"}
     assert head["emoji"]
     colours = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
     assert {head["colorFrom"], head["colorTo"]} <= colours
@@ -66,6 +66,14 @@ def test_the_settings_table_is_the_settings() -> None:
         if name != "STATE_DIR":
             written = str(field.default).lower() if isinstance(field.default, bool) else str(field.default)
             assert default == (f"`{written}`" if written else "empty")
+
+
+def test_the_variables_that_are_named_are_there() -> None:
+    named = set(re.findall(r"\bDIPTYCH_([A-Z_]+)(?![A-Z_…])", RUNNING))
+    assert {name.lower() for name in named} <= set(Settings.model_fields)
+    space = RUNNING.split("### As a Hugging Face Space")[1].split("###")[0]
+    assert set(re.findall(r"`([A-Z_]+)=", space)) - {f"DIPTYCH_{name}" for name in named} == {"DEVICE"}
+    assert ("ARG", "DEVICE=gpu") in instructions()
 
 
 def test_the_state_folder_is_where_the_manual_says(monkeypatch: pytest.MonkeyPatch) -> None:

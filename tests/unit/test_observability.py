@@ -41,7 +41,7 @@ def hub() -> EngineHub:
 
 @pytest.fixture
 def metrics(hub: EngineHub, database: Database) -> Metrics:
-    return Metrics(hub, JobQueue(JobRepository(database)))
+    return Metrics(hub, JobQueue(JobRepository(database)), ("quantize", "benchmark"))
 
 
 def samples(metrics: Metrics) -> dict[str, float]:

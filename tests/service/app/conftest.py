@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.openid import CLIENT_ID, CLIENT_SECRET, OpenIDProvider
 from tests.running_app import ROOT, RunningApp, new_state_dir
 
 NO_ENGINES = {"DIPTYCH_START_ENGINES": "false"}
@@ -46,9 +47,19 @@ def app() -> Iterator[RunningApp]:
 
 
 @pytest.fixture(scope="package")
-def public_app() -> Iterator[RunningApp]:
-    """One app as a demo: visitors compare and look, with an owner who may sign in."""
-    yield from _running("--public", DIPTYCH_USERS="owner:secret-word")
+def provider() -> Iterator[OpenIDProvider]:
+    """Where people sign in with Hugging Face."""
+    with OpenIDProvider() as found:
+        yield found
+
+
+@pytest.fixture(scope="package")
+def public_app(provider: OpenIDProvider) -> Iterator[RunningApp]:
+    """One app as a demo, as on a Space: visitors compare and look; an account and Boss at Hugging Face own it."""
+    yield from _running(
+        "--public", DIPTYCH_USERS="owner:secret-word", DIPTYCH_OWNERS="owner,boss", OAUTH_CLIENT_ID=CLIENT_ID,
+        OAUTH_CLIENT_SECRET=CLIENT_SECRET, OPENID_PROVIDER_URL=provider.url, NO_PROXY="127.0.0.1",
+    )  # fmt: skip
 
 
 def _running(*arguments: str, **environment: str) -> Iterator[RunningApp]:

@@ -135,6 +135,23 @@ def test_f47_visitors_repeat_a_few_times_only(public_app: RunningApp, app: Runni
             asked.call("repeat", "nothing", options)
 
 
+def test_f47_a_visitor_gets_so_many_answers_in_a_minute(public_app: RunningApp) -> None:
+    """Told apart by the address that this machine's proxy gives; what a visitor writes before it is not believed."""
+    for number in range(10):
+        visitor = {"x-forwarded-for": f"198.51.100.{number}, 203.0.113.5"}
+        with pytest.raises(RefusedError, match="can't start"):
+            public_app.call("compare", "Hello", [], {}, headers=visitor)
+    with pytest.raises(RefusedError, match=r"A visitor gets 20 answers in a minute.* Try again in \d+ s"):
+        public_app.call("compare", "Hello", [], {}, headers={"x-forwarded-for": "203.0.113.5"})
+    with pytest.raises(RefusedError, match="can't start"):
+        public_app.call("compare", "Hello", [], {}, headers={"x-forwarded-for": "203.0.113.6"})
+
+
+def test_f47_a_visitors_answer_has_a_longest_length(public_app: RunningApp) -> None:
+    with pytest.raises(RefusedError, match="max_tokens: An answer to a visitor has at most 512 tokens"):
+        public_app.call("compare", "Hello", [], {"max_tokens": 513})
+
+
 def test_f47_junk_to_every_event_does_no_harm(public_app: RunningApp) -> None:
     before = public_app.models()
     for dependency in config_of(public_app)["dependencies"]:

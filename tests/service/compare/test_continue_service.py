@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from components.compare.continuation import Choice
 from components.core.errors import InputError
-from tests.service.compare.test_repeat_service import Scene
+from tests.service.compare.scene import Scene
 
 pytestmark = pytest.mark.service
-
-
-@pytest.fixture
-async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
-    scene = Scene(tmp_path)
-    await scene.start()
-    yield scene
-    await scene.close()
 
 
 async def test_an_engine_elsewhere_is_refused_for_what_it_is(scene: Scene) -> None:

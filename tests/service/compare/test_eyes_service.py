@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
@@ -18,21 +17,13 @@ from components.core.errors import EngineNotReadyError, InputError, RecordNotFou
 from components.engines.exact_scoring import PathTokens
 from components.engines.transport import EngineClient
 from components.engines.vocabulary import load_vocabulary
-from components.services import Services, build_services
-from components.settings import Settings
+from components.services import Services
 from tests.data.traces import answered_turn
 from tests.running_app import ROOT
 from tests.unit.compare.test_eyes_view import reliance
 
 pytestmark = pytest.mark.service
 SAMPLES = ROOT / "assets" / "samples"
-
-
-@pytest.fixture
-def services(tmp_path: Path) -> Iterator[Services]:
-    services = build_services(Settings(state_dir=tmp_path / "state", start_engines=False))
-    yield services
-    services.close()
 
 
 @pytest.fixture

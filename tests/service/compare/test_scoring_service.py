@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,19 +17,13 @@ from components.compare.scoring import precision_of
 from components.core.errors import EngineDiedError, EngineStartError, InputError
 from components.core.scores import Score, TokenScore
 from components.engines.exact_scoring import ExactResult, PathTokens
-from components.services import Services, build_services
-from components.settings import Settings
+from components.engines.transport import EngineClient
+from components.services import Services
 from tests.data.traces import MOMENT, answered_turn
 
 pytestmark = pytest.mark.service
 PATH = PathTokens((1, 2, 3), (4, 5))
-
-
-@pytest.fixture
-def services(tmp_path: Path) -> Iterator[Services]:
-    services = build_services(Settings(state_dir=tmp_path / "state", start_engines=False))
-    yield services
-    services.close()
+CLIENT = EngineClient("e/base", url="http://127.0.0.1:9")
 
 
 def result(alone: tuple[int, ...], in_company: tuple[int, ...], *, device: str = "cpu") -> ExactResult:
@@ -47,11 +41,21 @@ class Engines:
     def status(self, _: str) -> Any:
         return SimpleNamespace(since=MOMENT, engine_version="0.32.0", ready=True)
 
-    def client(self, _: str) -> None:
-        return None
+    def takes_turns(self, _: str) -> bool:
+        return False
+
+    @asynccontextmanager
+    async def use(self, *_: object) -> AsyncIterator[None]:
+        assert self.waiting is not None
+        await self.waiting.wait()
+        yield
 
     def check_open(self) -> None:
         """Engines run here."""
+
+    async def score_by_turns(self, base: Any, *_: object) -> None:
+        async with base():
+            raise AssertionError("an engine that loads was asked")
 
     async def floor(self, *_: object) -> ExactResult:
         self.asked += 1
@@ -59,10 +63,6 @@ class Engines:
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
-
-    async def wait_ready(self, *_: object) -> None:
-        assert self.waiting is not None
-        await self.waiting.wait()
 
 
 def with_engines(services: Services, engines: Engines) -> Services:
@@ -73,26 +73,26 @@ def with_engines(services: Services, engines: Engines) -> Services:
 async def test_a_failed_floor_is_no_floor_and_is_tried_again(services: Services) -> None:
     engines = Engines(EngineDiedError("gone"), *[result((4,), (4,))] * 3, result((4,), (7,)))
     scoring = with_engines(services, engines).scoring
-    assert await scoring._floor("e/base", PATH, "bfloat16") is None, "it died, the score stands"
-    assert await scoring._floor("e/base", PATH, "bfloat16") is None, "never met in one step"
-    found = await scoring._floor("e/base", PATH, "bfloat16")
+    assert await scoring._floor(CLIENT, "e/base", PATH) is None, "it died, the score stands"
+    assert await scoring._floor(CLIENT, "e/base", PATH) is None, "never met in one step"
+    found = await scoring._floor(CLIENT, "e/base", PATH)
     assert found is not None and found.batch_tokens == (4, 7) and found.max_nats == 0.01
-    assert await scoring._floor("e/base", PATH, "bfloat16") == found
+    assert await scoring._floor(CLIENT, "e/base", PATH) == found
     assert engines.asked == 5, "measured once for each start of the engine"
 
 
 async def test_a_long_prompt_has_a_floor_too(services: Services) -> None:
     """Its first step is as large as the engine's budget, whoever else is in it."""
     scoring = with_engines(services, Engines(result((2048, 500), (2048, 509)))).scoring
-    found = await scoring._floor("e/base", PATH, "bfloat16")
+    found = await scoring._floor(CLIENT, "e/base", PATH)
     assert found is not None and found.batch_tokens == (500, 509)
 
 
 async def test_a_floor_that_is_known_outlives_a_failed_second_one(services: Services) -> None:
     scoring = with_engines(services, Engines(result((4,), (7,)), EngineDiedError("gone"))).scoring
-    first = await scoring._floor("e/base", PATH, "bfloat16")
+    first = await scoring._floor(CLIENT, "e/base", PATH)
     longer = PathTokens((1,), tuple(range(40)))
-    assert await scoring._floor("e/base", longer, "bfloat16") == first
+    assert await scoring._floor(CLIENT, "e/base", longer) == first
 
 
 async def case_of(services: Services, wanted: Wanted) -> Case:
@@ -106,7 +106,7 @@ async def test_waiting_for_an_engine_keeps_nobody_else_from_scoring(services: Se
     case = await case_of(with_engines(services, engines), Wanted(method="exact"))
     waiting = asyncio.create_task(services.scoring.score(case))
     await asyncio.sleep(0.1)
-    assert not waiting.done() and not services.scoring._turn.locked()
+    assert not waiting.done() and not services.scoring._pass.locked()
     waiting.cancel()
 
 

@@ -75,7 +75,7 @@ class Bench:
             server=replace(local, **server),  # type: ignore[arg-type]
         )
 
-    def hub(self, *specs: EngineSpec, policy: RestartPolicy | None = None) -> EngineHub:
+    def hub(self, *specs: EngineSpec, policy: RestartPolicy | None = None, stint_s: float = 30.0) -> EngineHub:
         async def note_wait(wait_s: float) -> None:
             self.waits_s.append(wait_s)
 
@@ -86,6 +86,7 @@ class Bench:
             sleep=note_wait,
             free_memory_bytes=lambda: self.free_bytes,
             oom_kills=lambda: self.oom_kills,
+            stint_s=stint_s,
         )
         hub = EngineHub(specs, world)
         self.hubs.append(hub)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,7 @@ from components.core.reviews import BatchState, ItemState
 from components.review.bundled import BATCH_ID, import_bundled
 from components.review.requests import NewBatch
 from components.review.runner import BatchRunner
-from components.services import Services, build_services
-from components.settings import Settings
+from components.services import Services
 from components.storage.review_rows import ItemFilter
 from tests.data.traces import answered_turn
 from tests.running_app import ROOT
@@ -27,13 +25,6 @@ WISH = NewBatch(
     name="Mine", upload="", folder="", prompts=(), base="embedded/base", candidates=("embedded/coarse",), system="",
     max_tokens=16, overlap=0.0,
 )  # fmt: skip
-
-
-@pytest.fixture
-def services(tmp_path: Path) -> Iterator[Services]:
-    services = build_services(Settings(state_dir=tmp_path / "state", start_engines=False))
-    yield services
-    services.close()
 
 
 @pytest.fixture

@@ -48,3 +48,12 @@ def database_url(
     name = postgres.new_database(postgres_template)
     yield postgres.url(name)
     postgres.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """Open, with the schema."""
+    database = Database(database_url)
+    database.open()
+    yield database
+    database.close()

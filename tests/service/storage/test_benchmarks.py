@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,14 +18,6 @@ from components.storage.database import Database
 pytestmark = pytest.mark.service
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
 FIGURES = Path(__file__).parents[3] / "assets" / "published" / "figures.yaml"
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    database = Database(database_url)
-    database.open()
-    yield database
-    database.close()
 
 
 @pytest.fixture

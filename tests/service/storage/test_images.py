@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import resource
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,15 @@ def test_an_upload_becomes_a_canonical_png_stored_by_its_hash(images: ImageStore
     assert record.sha256 == hashlib.sha256(png).hexdigest()
     with Image.open(images.path(record.sha256)) as image:
         assert (image.format, image.mode, image.size) == ("PNG", "RGB", (96, 64))
+
+
+def test_a_caller_may_have_narrower_limits(images: ImageStore, tmp_path: Path) -> None:
+    path = tmp_path / "upload"
+    path.write_bytes(draw.encode(draw.quarters(), "PNG"))
+    for narrow in (replace(images.limits, max_bytes=100), replace(images.limits, max_pixels=96 * 64 - 1)):
+        with pytest.raises(ImageTooLargeError):
+            images.ingest(path, "picture.png", narrow)
+    assert images.ingest(path, "picture.png", replace(images.limits, max_pixels=96 * 64)).width == 96
 
 
 def test_the_same_file_is_decoded_once_and_a_lost_result_is_made_again(

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
-from components.compare.view_model import answer_view, column_view, notices_view, stats_line
+from components.compare.view_model import answer_view, column_view, head_view, notices_view, stats_line, status_line
 from components.core.answers import Answer, Timing, Usage
-from components.core.states import Outcome
+from components.core.states import EngineState, Outcome, Turn
 from components.core.traces import Alarm
-from tests.data.traces import answered_turn, finished
+from components.engines.catalog import CatalogEntry
+from components.engines.status import EngineStatus
+from components.models.view_model import engine_view
+from components.profiles.loader import load_pair
+from tests.data.traces import MOMENT, answered_turn, finished
 
 
 def test_a_column_shows_its_own_answers_only() -> None:
@@ -50,3 +55,29 @@ def test_notices_carry_alarms_and_the_link() -> None:
     view = notices_view(answered_turn("abc").model_copy(update={"alarms": (alarm,)}))
     assert view["turn"] == "abc"
     assert view["alarms"] == [{"severity": "error", "message": "Something differs."}]
+
+
+def status(**facts: object) -> EngineStatus:
+    return EngineStatus.model_validate({"engine_id": "embedded/base", "since": MOMENT, **facts})
+
+
+def test_a_sleeping_engine_says_what_it_waits_for_and_needs_no_start() -> None:
+    pair = load_pair(Path(__file__).parents[3] / "profiles", "embedded")
+    entry = CatalogEntry("embedded/base", pair, pair.base)
+    asleep = status(turn=Turn.ASLEEP, message="Waits for its turn: w4a16 is answering")
+    head = head_view(0, entry, asleep)
+    assert (head["message"], head["can_start"], head["trouble"]) == (asleep.message, False, False)
+    assert ["State", "STOPPED, asleep"] in head["details"]
+    assert head_view(0, entry, status())["can_start"]
+    board = engine_view(entry, asleep, may_control=True)
+    assert (board["actions"], board["turn"]) == (["wake", "stop"], "asleep")
+
+
+def test_the_pages_corner_says_who_is_awake() -> None:
+    asleep = status(turn=Turn.ASLEEP)
+    awake = status(engine_id="embedded/w4a16", state=EngineState.RUNNING, turn=Turn.AWAKE, ready=True)
+    assert status_line("Pair", [asleep, awake]) == "Pair · one at a time · w4a16 is awake"
+    loading = awake.model_copy(update={"ready": False, "message": "Loading the weights"})
+    assert status_line("Pair", [asleep, loading]) == "Pair · one at a time · w4a16 wakes: Loading the weights"
+    assert status_line("Pair", [asleep, asleep]) == "Pair · one at a time · all asleep"
+    assert status_line("Pair", [status(ready=True), status(ready=True)]) == "Pair · both ready"

@@ -127,3 +127,13 @@ def test_standard_errors_are_those_of_the_port_to_nine_digits() -> None:
     shared = covariance(math.fsum(candidate), math.fsum(base), math.fsum(candidate * base), count)
     wanted = math.sqrt(a[1] ** 2 + b[1] ** 2 - 2 * shared)
     assert figures.log_perplexity_ratio(candidate, base).standard_error == pytest.approx(wanted, abs=1e-9)
+
+
+def test_wilson_interval() -> None:
+    """Newcombe 1998, table I, method 3: 81 of 263 gives 0.2553 to 0.3662; 0 of 20 gives 0 to 0.1611."""
+    found = figures.wilson_of_counts(81, 263)
+    assert (found.low, found.high) == (pytest.approx(0.2553, abs=5e-5), pytest.approx(0.3662, abs=5e-5))
+    found = figures.wilson_of_counts(0, 20)
+    assert (found.low, found.high) == (0.0, pytest.approx(0.1611, abs=5e-5))
+    with pytest.raises(InputError):
+        figures.wilson_of_counts(1, 0)

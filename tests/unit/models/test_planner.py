@@ -55,6 +55,44 @@ def test_options_change_the_plan(planner: MemoryPlanner) -> None:
     assert "--max-num-seqs=32" in flags
 
 
+def cell(planned: Any, memory_gb: int, gpus: int) -> dict[str, Any]:
+    found = (one for one in plan_view(planned)["fits"] if (one["memory_gb"], one["gpus"]) == (memory_gb, gpus))
+    return next(found)
+
+
+def test_a_cell_says_how_to_start_it(planner: MemoryPlanner) -> None:
+    small = cell(plan(planner, "mistral-small-3.2-24b"), 80, 1)
+    assert small["start"] == "python app.py --pair mistral-small-3.2-24b --placement planned"
+    assert [seat["command"] for seat in small["seats"]] == ["", ""], "by hand it would be served without its eyes"
+    large = plan(planner, "pixtral-large-2411", {"context": 16384, "pipeline_parallel_size": "2"})
+    eight = cell(large, 80, 8)
+    assert eight["start"] == (
+        "python app.py --pair pixtral-large-2411 --placement planned "
+        "--serve max_model_len=16384,pipeline_parallel_size=2"
+    )
+    assert "max_num_seqs=16" in cell(plan(planner, "pixtral-large-2411", {"users": 16}), 141, 8)["start"]
+    assert eight["note"] == "tensor parallel 2, pipeline 2"
+    base = eight["seats"][0]
+    assert base["command"].startswith("CUDA_VISIBLE_DEVICES=0,1,2,3 vllm serve ")
+    for flag in ("--tensor-parallel-size=2", "--pipeline-parallel-size=2", "--max-model-len=16384"):
+        assert flag in base["command"].split()
+        assert flag in base["flags"]
+    assert cell(large, 24, 1)["start"] == "", "it does not fit"
+    other = plan(planner, "pixtral-large-2411/w4a16")
+    assert cell(other, 80, 8)["start"] == "", "the app plans for the pair's first candidate"
+
+
+def test_an_arrangement_can_be_asked_for(planner: MemoryPlanner) -> None:
+    turns = cell(plan(planner, "pixtral-large-2411", {"arrangement": "alternately"}), 80, 8)
+    assert turns["words"] == "One after the other"
+    assert turns["start"] == "python app.py --pair pixtral-large-2411 --placement alternately"
+    on_large = cell(plan(planner, "pixtral-large-2411", {"arrangement": "alternately"}), 141, 8)
+    assert on_large["start"].endswith("--serve base.tensor_parallel_size=2")
+    apart = plan(planner, "pixtral-large-2411", {"arrangement": "apart", "data_parallel_size": 2})
+    assert [seat["gpus"] for seat in cell(apart, 141, 8)["seats"]] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert "--placement apart" in cell(apart, 141, 8)["start"]
+
+
 @pytest.mark.parametrize(
     ("named", "options", "field"),
     [
@@ -62,6 +100,7 @@ def test_options_change_the_plan(planner: MemoryPlanner) -> None:
         ("/nowhere/at/all", {}, "model"), ("", {"users": 0}, "users"), ("", {"users": "many"}, "users"),
         ("", {"users": True}, "users"), ("", {"context": 10**12}, "context"), ("", {"wish": 1}, "wish"),
         ("", {"kv_cache_dtype": "int2"}, "kv_cache_dtype"), ("", ["users"], "options"),
+        ("", {"arrangement": "stacked"}, "arrangement"), ("", {"pipeline_parallel_size": 65}, "pipeline_parallel_size"),
     ],
 )  # fmt: skip
 def test_bad_input_is_named(planner: MemoryPlanner, named: Any, options: Any, field: str) -> None:

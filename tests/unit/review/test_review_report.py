@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from components.core.reviews import Box, Choice, Claim, Item, Verdict, outcome_of
 from components.review.export import as_csv, as_html, as_jsonl, as_markdown, verdict_rows
 from components.review.parquet import as_parquet
-from components.review.report import agreement, coverage_curve, report_of
+from components.review.report import coverage_curve, report_of
 from tests.data.reviews import batch, item, items
 from tests.data.traces import MOMENT
 
@@ -58,6 +58,7 @@ def test_nothing_judged_gives_no_number() -> None:
     assert report["curve"] is None
     text = as_markdown(batch(), report)
     assert "not measured" in text
+    assert "kappa not defined (no item was judged again)" in text
     assert "not known" in text
 
 
@@ -79,19 +80,6 @@ def test_the_curve_follows_the_order_of_divergence() -> None:
     assert worst is not None
     assert worst["reviewed_for_90_percent"] == 1.0
     assert coverage_curve(rows, lambda row: None) is None
-
-
-def test_agreement_of_repeats_and_reviewers() -> None:
-    rows = items(4)
-    verdicts = [
-        verdict(rows[0], "a"), verdict(rows[0], "a", number=2), verdict(rows[1], "tie"),
-        verdict(rows[1], "b", number=2), verdict(rows[2], "a"), verdict(rows[2], "a", reviewer="ben"),
-        verdict(rows[3], "tie"), verdict(rows[3], "tie", reviewer="ben"),
-    ]  # fmt: skip
-    found = agreement(verdicts)
-    assert (found["repeats"], found["self_agreement"]) == (2, 0.5)
-    assert (found["shared_items"], found["krippendorff_alpha"]) == (2, 1.0)
-    assert found["pairs"] == [{"reviewers": ["ann", "ben"], "items": 2, "cohen_kappa": 1.0}]
 
 
 def test_every_text_of_the_html_is_escaped() -> None:

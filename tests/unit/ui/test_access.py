@@ -9,11 +9,11 @@ import pytest
 
 from components.core.errors import InputError
 from components.ui.access import Access
-from components.ui.guards import USER_KEY
+from components.ui.identity import PERSON_KEY, Person
 
 
 def caller(user: str | None) -> Any:
-    return SimpleNamespace(request=SimpleNamespace(scope={USER_KEY: user}))
+    return SimpleNamespace(request=SimpleNamespace(scope={PERSON_KEY: user and Person(user, may_control=True)}))
 
 
 def test_of_all_visitors_one_piece_of_a_work_at_a_time() -> None:

@@ -7,18 +7,22 @@ from typing import Any
 
 import pytest
 
-from components.ui.guards import USER_KEY, Guard, GuardRules
+from components.ui.guards import Guard, GuardRules
+from components.ui.identity import PERSON_KEY, Roll
 
 LOCAL = frozenset({"127.0.0.1", "localhost"})
 
 
-async def call(rules: GuardRules, path: str = "/", **headers: str) -> tuple[int, dict[str, str], Any]:
+async def call(
+    rules: GuardRules, path: str = "/", session: dict[str, Any] | None = None, **headers: str
+) -> tuple[int, dict[str, str], Any]:
     """Status, headers and the user that the app behind the guard saw (None when it was not reached)."""
     seen: dict[str, Any] = {"user": "not reached"}
     messages: list[Any] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        seen["user"] = scope[USER_KEY]
+        person = scope[PERSON_KEY]
+        seen["user"] = person and person.name
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 
@@ -29,7 +33,8 @@ async def call(rules: GuardRules, path: str = "/", **headers: str) -> tuple[int,
         messages.append(message)
 
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
-    await Guard(app, rules)({"type": "http", "path": path, "headers": raw}, receive, send)
+    scope = {"type": "http", "path": path, "headers": raw, "session": session or {}}
+    await Guard(app, rules)(scope, receive, send)
     got = {name.decode(): value.decode() for name, value in messages[0]["headers"]}
     return messages[0]["status"], got, seen["user"]
 
@@ -59,7 +64,7 @@ async def test_our_own_page_is_let_in_with_its_headers() -> None:
 
 
 async def test_with_accounts_nobody_comes_in_without_the_right_password() -> None:
-    rules = GuardRules(LOCAL, {"ada": "secret"}, visitors=False)
+    rules = GuardRules(LOCAL, Roll({"ada": "secret"}), visitors=False)
     for authorization in ("", basic("ada", "wrong"), basic("eve", ""), basic("eve", "secret"), "Basic %%%"):
         status, headers, user = await call(rules, host="localhost", authorization=authorization)
         assert (status, user) == (401, "not reached")
@@ -69,6 +74,29 @@ async def test_with_accounts_nobody_comes_in_without_the_right_password() -> Non
 
 
 async def test_visitors_of_a_public_page_may_sign_in_but_need_not() -> None:
-    rules = GuardRules(frozenset(), {"ada": "secret"}, visitors=True)
+    rules = GuardRules(frozenset(), Roll({"ada": "secret"}), visitors=True)
     assert await call(rules, host="any.name") == (200, (await call(rules, host="any.name"))[1], None)
     assert (await call(rules, path="/signin", host="any.name"))[0] == 401
+
+
+async def test_a_page_that_is_not_public_lets_in_by_name_who_signed_in_elsewhere() -> None:
+    rules = GuardRules(LOCAL, Roll(owners=("boss",), reviewers=("Rita",), hugging_face=True), visitors=False)
+    status, headers, _ = await call(rules, host="localhost")
+    assert (status, headers["location"]) == (303, "/login/huggingface")
+    status, headers, user = await call(rules, path="/gradio_api/queue/join", host="localhost")
+    assert (status, user) == (401, "not reached")
+    assert "www-authenticate" not in headers, "there is no password to ask for"
+    for path in ("/login/huggingface", "/login/callback", "/signout", "/healthz"):
+        assert (await call(rules, path=path, host="localhost"))[0] == 200
+    for name in ("Boss", "rita"):
+        status, _, user = await call(rules, host="localhost", session={"name": name})
+        assert (status, user) == (200, name)
+    status, _, user = await call(rules, host="localhost", session={"name": "eve"})
+    assert (status, user) == (403, "not reached")
+
+
+async def test_without_sign_in_elsewhere_its_addresses_are_guarded_like_any_other() -> None:
+    rules = GuardRules(LOCAL, Roll({"ada": "secret"}), visitors=False)
+    for path in ("/login/huggingface", "/login/callback", "/signout"):
+        status, _, user = await call(rules, path=path, host="localhost", session={"name": "ada"})
+        assert (status, user) == (401, "not reached")

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.core.agreement import cohen_kappa, krippendorff_alpha, sign_test
-from components.core.errors import InputError
-from components.core.statistics import wilson_of_counts
+from components.core.reviews import Choice, Verdict, outcome_of
+from components.review.agreement import (
+    NO_REPEATS,
+    NOTHING_SHARED,
+    ONE_OUTCOME,
+    agreement,
+    cohen_kappa,
+    krippendorff_alpha,
+)
+from components.review.report import sign_test
+from tests.data.traces import MOMENT
 
 
 def pairs(table: dict[tuple[str, str], int]) -> list[tuple[str, str]]:
@@ -69,11 +79,42 @@ def test_sign_test_is_exact(worse: int, better: int, p: float) -> None:
     assert sign_test(better, worse) == sign_test(worse, better)
 
 
-def test_wilson_interval() -> None:
-    """Newcombe 1998, table I, method 3: 81 of 263 gives 0.2553 to 0.3662; 0 of 20 gives 0 to 0.1611."""
-    found = wilson_of_counts(81, 263)
-    assert (found.low, found.high) == (pytest.approx(0.2553, abs=5e-5), pytest.approx(0.3662, abs=5e-5))
-    found = wilson_of_counts(0, 20)
-    assert (found.low, found.high) == (0.0, pytest.approx(0.1611, abs=5e-5))
-    with pytest.raises(InputError):
-        wilson_of_counts(1, 0)
+def said(item_id: str, reviewer: str, choice: str, number: int = 1) -> Verdict:
+    return Verdict(
+        id=f"{item_id}-{reviewer}-{number}", item_id=item_id, reviewer=reviewer, round=number, verdict=Choice(choice),
+        a_is="base", created_at=MOMENT, outcome=outcome_of(Choice(choice), "base", None, None),
+    )  # fmt: skip
+
+
+def test_agreement_of_repeats_and_reviewers() -> None:
+    verdicts = [
+        said("0", "ann", "a"), said("0", "ann", "a", 2), said("1", "ann", "tie"), said("1", "ann", "b", 2),
+        said("2", "ann", "a"), said("2", "ben", "a"), said("3", "ann", "tie"), said("3", "ben", "tie"),
+        said("4", "cid", "b"),
+    ]  # fmt: skip
+    found = agreement(verdicts)
+    assert (found["repeats"], found["self_agreement"]) == (2, 0.5)
+    assert found["self_kappa"] == pytest.approx(1 / 3)
+    assert (found["shared_items"], found["krippendorff_alpha"], found["krippendorff_alpha_missing"]) == (2, 1.0, None)
+    assert found["pairs"] == [
+        {"reviewers": ["ann", "ben"], "items": 2, "cohen_kappa": 1.0, "cohen_kappa_missing": None}
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "self_missing", "alpha_missing"),
+    [
+        ([], NO_REPEATS, NOTHING_SHARED),
+        ([said("0", "ann", "a"), said("1", "ann", "b")], NO_REPEATS, NOTHING_SHARED),
+        ([said("0", "ann", "a"), said("0", "ann", "a", 2), said("1", "ben", "b")], ONE_OUTCOME, NOTHING_SHARED),
+        ([said("0", "ann", "a"), said("0", "ben", "a"), said("1", "ann", "b")], NO_REPEATS, ONE_OUTCOME),
+        ([said("0", "ann", "a", 2)], NO_REPEATS, NOTHING_SHARED),
+    ],
+    ids=["no-verdict", "one-reviewer", "one-outcome-again", "one-outcome-shared", "first-verdict-withdrawn"],
+)
+def test_what_is_missing_is_said_and_no_nan(verdicts: list[Verdict], self_missing: str, alpha_missing: str) -> None:
+    found = agreement(verdicts)
+    assert (found["self_kappa"], found["self_kappa_missing"]) == (None, self_missing)
+    assert (found["krippendorff_alpha"], found["krippendorff_alpha_missing"]) == (None, alpha_missing)
+    assert all(row["cohen_kappa"] is None and row["cohen_kappa_missing"] == ONE_OUTCOME for row in found["pairs"])
+    assert json.dumps(found, allow_nan=False)
