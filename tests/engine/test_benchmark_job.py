@@ -21,7 +21,7 @@ from tests.running_app import new_state_dir, wait_until
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.engine
 LIMIT_S = 600  # 60 s on two free cores
-OVERRIDES = {"chunks": 4, "items": 6, "prompt_lengths": [], "draws": 200}
+OVERRIDES = {"chunks": 4, "items": 6, "prompt_lengths": [64], "prompts": 2, "steps": 24, "draws": 200}
 
 
 def driver_folder(state: Path) -> JobFolder:
@@ -95,3 +95,17 @@ def test_the_coarse_version_answers_worse_about_pictures(records: dict[tuple[str
     kl = records["embedded-questions", "mean_kl_base_to_candidate_nats"]
     assert kl.floor is not None and kl.low is not None
     assert kl.low > kl.floor
+
+
+def test_free_answers_part_greedily_and_drawn_at_temperature_1(records: dict[tuple[str, str], BenchmarkRecord]) -> None:
+    task = "generation, prompts of 64 tokens, 24 steps"
+    for metric in ("free_answers_alike_percent", "free_sampled_answers_alike_percent"):
+        record = records[task, metric]
+        alive, forks = record.details["survival"], record.details["first_forks"]
+        assert len(alive) == 24
+        assert len(forks) == 2
+        assert alive == sorted(alive, reverse=True)
+        assert record.value == pytest.approx(100 * sum(fork is None for fork in forks) / 2)
+    sequence, mean = (records[task, f"{name}_kl_base_to_candidate_nats"].value for name in ("sequence", "mean"))
+    assert sequence is not None and mean is not None
+    assert sequence > 0 and mean > 0
