@@ -34,6 +34,7 @@ class SpecSettings:
     python: Path
     cpu_threads: int
     gpu_count: int = 0
+    gpu_names: tuple[str, ...] = ()  # by index, where CUDA_VISIBLE_DEVICES calls them otherwise: on a cluster
     inherited: dict[str, str] = field(default_factory=dict)
 
 
@@ -134,7 +135,9 @@ class _LocalEngine:
         settings, placement = self._settings, self._placement
         inherited = settings.inherited
         if placement:
-            inherited = {**inherited, "CUDA_VISIBLE_DEVICES": ",".join(map(str, placement.gpus))}
+            names = dict(enumerate(settings.gpu_names))
+            chosen = ",".join(names.get(index, str(index)) for index in placement.gpus)
+            inherited = {**inherited, "CUDA_VISIBLE_DEVICES": chosen}
         return engine_command(
             self._entry.pair,
             self._entry.model,
