@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -14,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from components.core.benchmarks import RecordBatch
 from components.core.jobs import ClusterMark, Job
 from components.core.reviews import BatchState, Item
 from components.core.states import JobState
@@ -25,17 +22,14 @@ from components.review.requests import NewBatch
 from components.services import Services, build_services
 from components.settings import Settings
 from components.storage.image_formats import png_data_url
+from tests.engine.benchmarking import QUALITY, Records
 from tests.engine.serving import ROOT, Engines, answered_path, client_of
 from tests.ray_cluster import HEAD_CPUS, RayCluster
 from tests.running_app import new_state_dir
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("quantizer")]
 LIMIT_S = 900.0  # all three at once: under two minutes on two free cores
-RECIPE = {"recipe": "fp8-dynamic"}
-BENCHMARK = {
-    "models": ["embedded/coarse"], "suite": "quality",
-    "overrides": {"chunks": 2, "items": 4, "prompt_lengths": [], "draws": 100},
-}  # fmt: skip
+RECIPE = "fp8-dynamic"
 PROMPT = "Describe the picture."
 PICTURES = ("four-shapes.png", "one-circle.png", "plain-blue.png")
 BATCH = NewBatch(
@@ -46,13 +40,12 @@ BATCH = NewBatch(
 
 @dataclass(frozen=True)
 class Done:
-    """What came of all three, there and here."""
+    """What came of all three."""
 
     services: Services
     quantization: Job
     benchmark: Job
     items: list[Item]
-    local: Path  # a folder of jobs that ran on this machine
 
 
 @pytest.fixture(scope="module")
@@ -64,50 +57,38 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Done]:
     )  # fmt: skip
     services = build_services(settings)
     try:
-        yield asyncio.run(everything(services, tmp_path_factory.mktemp("pictures"), state / "local"))
+        yield asyncio.run(everything(services, tmp_path_factory.mktemp("pictures")))
     finally:
         services.close()
         cluster.close()
 
 
-async def everything(services: Services, pictures: Path, local: Path) -> Done:
+async def everything(services: Services, pictures: Path) -> Done:
     for name in PICTURES:
         (pictures / name).write_bytes((ROOT / "assets" / "samples" / name).read_bytes())
-    async with services.running():
-        quantization = await asyncio.to_thread(services.quantize.submit, RECIPE)
-        benchmark = await asyncio.to_thread(services.benchmarks.submit, BENCHMARK)
-        created = await asyncio.to_thread(services.review.create, replace(BATCH, folder=str(pictures)), "")
-        assert created.batch is not None
-        services.review.runner.wake()
-        specs = {job.id: job.spec for job in services.jobs.queue.active()}
-        here = asyncio.create_task(asyncio.to_thread(run_here, local, specs[quantization], specs[benchmark]))
-        ended = [await until_ended(services, job_id) for job_id in (quantization, benchmark)]
-        await until(lambda: services.review.reviews.batch(created.batch.id).state is not BatchState.RUNNING, services)
-        batch = services.review.reviews.batch(created.batch.id)
-        assert batch.state is BatchState.SUCCEEDED, batch.message
-        await here
-        items = list(services.review.reviews.every_item(batch.id))
-        for job in services.jobs.queue.ended():
-            assert isinstance(job.process, ClusterMark), job.kind
-            assert find_members(str(services.jobs.folder(job.id).path)) == {}
-        return Done(services, ended[0], ended[1], items, local)
+    tasks = [asyncio.create_task(work) for work in (services.jobs.runner.run(), services.review.run())]
+    try:
+        return await all_three(services, pictures)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
 
-def run_here(local: Path, quantization: dict[str, Any], benchmark: dict[str, Any]) -> None:
-    """The same benchmark, and of the same quantization what makes the weights."""
-    folder = JobFolder(local / "jobs" / "benchmark")
-    folder.create(benchmark)
-    argv = [sys.executable, "-m", "components.benchmark.job", str(folder.path)]
-    subprocess.run(argv, cwd=ROOT, capture_output=True, timeout=LIMIT_S, check=False)
-    folder = JobFolder(local / "jobs" / "quantize")
-    folder.create(quantization)
-    driver = Driver(folder)
-    folder.partial.mkdir(parents=True)
-    driver._record.mkdir()
-    driver._work.mkdir(parents=True)
-    base = driver._source()
-    told = driver._quantize(driver._environment())
-    driver._finish(Path(told["output"]), base)
+async def all_three(services: Services, pictures: Path) -> Done:
+    quantization = await asyncio.to_thread(services.quantize.submit, {"recipe": RECIPE})
+    benchmark = await asyncio.to_thread(services.benchmarks.submit, QUALITY)
+    created = await asyncio.to_thread(services.review.create, replace(BATCH, folder=str(pictures)), "")
+    assert created.batch is not None
+    batch_id, reviews = created.batch.id, services.review.reviews
+    services.review.runner.wake()
+    ended = [await until_ended(services, job_id) for job_id in (quantization, benchmark)]
+    await until(lambda: reviews.batch(batch_id).state is not BatchState.RUNNING, services)
+    assert reviews.batch(batch_id).state is BatchState.SUCCEEDED, reviews.batch(batch_id).message
+    for job in services.jobs.queue.ended():
+        assert isinstance(job.process, ClusterMark), job.kind
+        assert find_members(str(services.jobs.folder(job.id).path)) == {}
+    return Done(services, ended[0], ended[1], list(reviews.every_item(batch_id)))
 
 
 async def until_ended(services: Services, job_id: str) -> Job:
@@ -124,9 +105,9 @@ async def until(condition: Any, services: Services) -> None:
         await asyncio.sleep(0.3)
 
 
-def test_a_quantization_makes_the_same_weights(done: Done) -> None:
+def test_a_quantization_makes_the_same_weights(done: Done, quantized: Path) -> None:
     there = done.services.jobs.folder(done.quantization.id).result
-    here = JobFolder(done.local / "jobs" / "quantize").partial
+    here = made_here(quantized, done.quantization)
     for name in ("model.safetensors", "config.json", "recipe.yaml"):
         assert digest(there / name) == digest(here / name), name
     result = done.quantization.result or {}
@@ -134,17 +115,29 @@ def test_a_quantization_makes_the_same_weights(done: Done) -> None:
     assert str(result["engine_id"]) in {entry.engine_id for entry in done.services.catalog.entries()}
 
 
-def test_a_benchmark_measures_the_same(done: Done) -> None:
-    local = JobFolder(done.local / "jobs" / "benchmark")
-    ended = local.read_exit()
-    assert ended is not None and ended.state == "SUCCEEDED", ended
-    here = RecordBatch.model_validate_json((local.result / "records.json").read_bytes()).records
+def made_here(quantized: Path, job: Job) -> Path:
+    """What ``test_quantize_job`` made; where it did not run, the weights are made now, and not served."""
+    made = JobFolder(quantized / "jobs" / RECIPE).result
+    if made.exists():
+        return made
+    folder = JobFolder(quantized / "jobs" / "here")
+    folder.create(job.spec)
+    driver = Driver(folder)
+    driver._record.mkdir(parents=True)
+    driver._work.mkdir(parents=True)
+    base = driver._source()
+    told = driver._quantize(driver._environment())
+    driver._finish(Path(told["output"]), base)
+    return folder.partial
+
+
+def test_a_benchmark_measures_the_same(done: Done, measured: Records) -> None:
     there = done.services.benchmarks.results({"source": "measured", "job_id": done.benchmark.id})
-    assert {(record.task, record.metric) for record in there} == {(record.task, record.metric) for record in here}
     values = {(record.task, record.metric): record.value for record in there}
+    assert values.keys() == measured.keys()
     assert any("kl_base_to_candidate" in metric for _, metric in values)
-    for record in here:
-        assert values[record.task, record.metric] == pytest.approx(record.value, rel=1e-9), record
+    for key, record in measured.items():
+        assert values[key] == pytest.approx(record.value, rel=1e-9), key
 
 
 def test_a_batch_has_the_same_answers_and_is_scored(done: Done, engines: Engines) -> None:
