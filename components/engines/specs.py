@@ -134,7 +134,8 @@ class _LocalEngine:
     def _command(self, model_path: str) -> EngineCommand:
         settings, placement = self._settings, self._placement
         inherited = settings.inherited
-        if placement:
+        serve = self._entry.pair.serve_of(self._entry.model)
+        if placement and serve.distributed_executor_backend != "ray":  # Ray hands out its GPUs itself
             names = dict(enumerate(settings.gpu_names))
             chosen = ",".join(names.get(index, str(index)) for index in placement.gpus)
             inherited = {**inherited, "CUDA_VISIBLE_DEVICES": chosen}

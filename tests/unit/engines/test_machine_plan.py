@@ -49,6 +49,12 @@ def test_gpus_are_called_what_the_cluster_calls_them(tmp_path: Path) -> None:
     assert (base.env["CUDA_VISIBLE_DEVICES"], candidate.env["CUDA_VISIBLE_DEVICES"]) == ("5,2,GPU-0a,7", "1,0")
 
 
+def test_ray_hands_out_the_gpus_of_its_executor(tmp_path: Path) -> None:
+    pair = placed(tmp_path, "pixtral-large-2411", "profile", gpus=8, serve="distributed_executor_backend=ray")
+    (_, base), _ = servers(tmp_path, pair, 8)
+    assert base.env["CUDA_VISIBLE_DEVICES"] == "7", "as the app was started, not one of a machine's"
+
+
 def test_the_planned_124b_pair_starts_on_its_gpus(tmp_path: Path) -> None:
     pair = placed(tmp_path, "pixtral-large-2411", "planned", gpus=8)
     (base, base_command), (candidate, command) = servers(tmp_path, pair, 8)
