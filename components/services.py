@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -24,7 +25,7 @@ from components.compare.scoring import ScoringService
 from components.compare.turns import TurnService
 from components.core.clock import utc_now
 from components.core.errors import AppError
-from components.core.jobs import Job
+from components.core.jobs import Job, JobNeeds
 from components.core.reliance import Reliance
 from components.core.scores import Score
 from components.engines.catalog import Catalog
@@ -36,7 +37,9 @@ from components.engines.model_memory import ModelMemoryReader
 from components.engines.prepare import ModelPreparer
 from components.engines.specs import SpecSettings, engine_spec, engine_specs, exchange_folder
 from components.engines.supervisor import EngineHub
+from components.jobs.lease import Wait
 from components.jobs.queue import JobQueue
+from components.jobs.ray_place import RayPlace, RaySettings
 from components.jobs.runner import JobRunner, RunnerSettings
 from components.jobs.service import JobService
 from components.models.memory_plan import MemoryPlanner
@@ -49,26 +52,32 @@ from components.publish.service import PublishService, PublishSettings
 from components.quantize.app_rows import StoredRows
 from components.quantize.candidates import CandidateShelf
 from components.quantize.service import QuantizeService, QuantizeSettings
+from components.review.elsewhere import Elsewhere, ElsewhereSettings
 from components.review.runner import BatchRunner
 from components.review.service import ReviewFolders, ReviewService
+from components.review.shard import KIND as SHARD
 from components.settings import REPOSITORY, Settings
 from components.storage.answer_records import AnswerRecords, reliance_records, score_records
 from components.storage.benchmarks import BenchmarkRepository
-from components.storage.blobs import BlobStore
 from components.storage.database import Database
-from components.storage.images import ImageLimits, ImageStore
+from components.storage.images import ImageStore
 from components.storage.jobs import JobRepository
+from components.storage.records import Records, open_records
 from components.storage.repeats import RepeatRepository
 from components.storage.review_queue import ReviewQueue
 from components.storage.reviews import ReviewRepository
 from components.storage.shared_folder import SharedFolder
-from components.storage.state_lock import StateLock
 from components.storage.traces import TraceRepository
 
+_LOG = logging.getLogger(__name__)
 NO_ENGINES = "This page replays recorded turns; no engine runs here."
 _DRIVERS = {
     "quantize": "components.quantize.job", "benchmark": "components.benchmark.job", "publish": "components.publish.job",
+    SHARD: "components.review.job",
 }  # fmt: skip
+_ON_CLUSTER = frozenset({"quantize", "benchmark", SHARD})  # what publishes needs this machine's token
+_CHILD_VARIABLES = frozenset({"PATH", "HOME", "LANG", "SSL_CERT_FILE", "http_proxy", "https_proxy", "no_proxy"})
+_DRIVER_VARIABLES = INHERITED_VARIABLES | {"HF_TOKEN", "HF_TOKEN_PATH", "HF_ENDPOINT", "HF_HUB_OFFLINE"}
 _KEPT_CANDIDATES = 500  # jobs looked through for candidates at the start
 
 
@@ -99,8 +108,7 @@ class Services:
     recorded: tuple[str, ...]  # ids of the turns that recorded mode shows, those of the running pair first
     review: ReviewService
     database: Database
-    lock: StateLock
-    shared: SharedFolder
+    kept: Records
     profile_errors: tuple[AppError, ...]
 
     @property
@@ -121,20 +129,20 @@ class Services:
                 await self.hub.start(engine_id)
         runner = asyncio.create_task(self.jobs.runner.run(), name="job runner")
         review = asyncio.create_task(self.review.run(), name="review batches")
+        others = asyncio.create_task(self.kept.watch_others(), name="other apps")
         try:
             yield
         finally:
-            runner.cancel()  # the jobs themselves go on; the next start finds them
-            review.cancel()  # the next start goes on with what is not answered
-            await asyncio.wait({runner, review})
+            # The jobs themselves go on, and the next start goes on with what is not answered.
+            for task in (runner, review, others):
+                task.cancel()
+            await asyncio.wait({runner, review, others})
             await self.hub.close()
             self.close()
 
     def close(self) -> None:
         """Close the records and let another app have the state folder."""
-        self.database.close()
-        self.shared.leave()
-        self.lock.release()
+        self.kept.close()
 
 
 def build_services(settings: Settings) -> Services:
@@ -151,7 +159,7 @@ def build_services(settings: Settings) -> Services:
     pair = _placed(load_pair(settings.profiles_dir, settings.pair), settings, reader)
     others, errors = list_pairs(settings.profiles_dir)
     catalog = Catalog([pair, *(_at_a_time(other, settings) for other in others if other.id != pair.id)])
-    kept = _open_records(settings)
+    kept = open_records(settings)
     database, blobs, shared, traces, images = kept.database, kept.blobs, kept.shared, kept.traces, kept.images
     engine_settings = _spec_settings(settings)
     hub = EngineHub(engine_specs(catalog, preparer, engine_settings), closed=NO_ENGINES if settings.recorded else "")
@@ -164,8 +172,11 @@ def build_services(settings: Settings) -> Services:
     lease = JobLease(hub, settings.state_dir, gpu_memory_bytes())
     jobs = _job_service(settings, database, lease, (shelf.add, intake.take_in), shared.leads)
     rows = StoredRows(traces, images, ReviewRepository(database), records, settings.assets_dir / "benchmark")
-    quantize_settings = QuantizeSettings(settings.state_dir, REPOSITORY, pair.id, hub_token)
-    quantize = QuantizeService(catalog, preparer, jobs.queue, quantize_settings, rows=rows, ask_room=lease.look)
+    quantize_settings = QuantizeSettings(
+        settings.state_dir, REPOSITORY, pair.id, hub_token, settings.files_dir, settings.cluster
+    )
+    look = _here(settings, lease)
+    quantize = QuantizeService(catalog, preparer, jobs.queue, quantize_settings, rows=rows, ask_room=look)
     benchmarks = BenchmarkService(catalog, jobs.queue, records, _benchmark_settings(settings, pair.id))
     cards = _card_service(settings, catalog, preparer, jobs, records, reader)
     publishing = _publish_service(settings, jobs, cards)
@@ -183,7 +194,7 @@ def build_services(settings: Settings) -> Services:
     )
     repeating = RepeatService(turns=turns, catalog=catalog, hub=hub, repeats=kept.repeats, now=utc_now)
     review = _review_service(
-        settings, database, catalog, hub, turns, scoring, images, traces, scores, shared.leads, hub_token
+        settings, database, catalog, hub, turns, scoring, images, traces, scores, jobs.queue, shared, hub_token
     )
     return Services(
         settings=settings, pair=pair, catalog=catalog, hub=hub, turns=turns, scoring=scoring, scores=scores,
@@ -191,7 +202,7 @@ def build_services(settings: Settings) -> Services:
         jobs=jobs, quantize=quantize, review=review, benchmarks=benchmarks, cards=cards, publishing=publishing,
         planner=MemoryPlanner(catalog, reader, settings.profiles_dir), metrics=metrics,
         recorded=_recorded(settings, pair, traces, scores, images),
-        database=database, lock=kept.lock, shared=shared, profile_errors=tuple(errors),
+        database=database, kept=kept, profile_errors=tuple(errors),
     )  # fmt: skip
 
 
@@ -206,33 +217,6 @@ def _at_a_time(pair: PairProfile, settings: Settings) -> PairProfile:
     if settings.placement not in ("together", "alternately"):
         return pair
     return pair.model_copy(update={"placement": settings.placement})
-
-
-@dataclass(frozen=True)
-class _Records:
-    lock: StateLock
-    shared: SharedFolder
-    database: Database
-    blobs: BlobStore
-    traces: TraceRepository
-    repeats: RepeatRepository
-    images: ImageStore
-
-
-def _open_records(settings: Settings) -> _Records:
-    """Take the state folder and open what it keeps; what a dead app left open is closed."""
-    lock = StateLock(settings.state_dir)
-    lock.acquire()
-    shared = SharedFolder(settings.files_dir)
-    is_alone, database = shared.arrive(), _open_database(settings, shared)
-    blobs = BlobStore(settings.files_dir / "blobs")
-    traces, repeats = TraceRepository(database, blobs), RepeatRepository(database)
-    if is_alone:
-        traces.recover()
-        repeats.recover()
-    shared.settled()
-    images = ImageStore(blobs, ImageLimits(max_bytes=settings.image_max_bytes), database)
-    return _Records(lock, shared, database, blobs, traces, repeats, images)
 
 
 def _scoring(
@@ -272,17 +256,10 @@ def _card_service(
     return CardService(catalog, preparer, jobs.queue, records, written, hardware, REPOSITORY)
 
 
-def _open_database(settings: Settings, shared: SharedFolder) -> Database:
-    database = Database(settings.records_url)
-    database.open()
-    if settings.database_url:
-        shared.check_belongs(database)
-    return database
-
-
 def _benchmark_settings(settings: Settings, pair_id: str) -> BenchmarkSettings:
-    gpus = gpu_memory_bytes()
-    device: Literal["cpu", "cuda"] = "cuda" if count_gpus() else "cpu"
+    # How much memory a cluster's GPUs have is not known here; it grants whole ones.
+    gpus, count = (gpu_memory_bytes(), count_gpus()) if settings.cluster is None else ((), settings.cluster.gpus)
+    device: Literal["cpu", "cuda"] = "cuda" if count else "cpu"
     jobs_dir = settings.files_dir / "jobs"
     return BenchmarkSettings(settings.state_dir, REPOSITORY, pair_id, device, max(gpus, default=0), jobs_dir)
 
@@ -304,7 +281,26 @@ def _job_service(
     runner_settings = RunnerSettings(
         jobs_dir=settings.files_dir / "jobs", modules=_DRIVERS, cwd=REPOSITORY, env=_driver_environment(settings)
     )
-    return JobService(queue, JobRunner(repository, queue, runner_settings, lease, on_end=ended, leads=leads))
+    runner = JobRunner(
+        repository, queue, runner_settings, lease, on_end=ended, leads=leads, elsewhere=[_cluster(settings)]
+    )
+    return JobService(queue, runner)
+
+
+def _here(settings: Settings, lease: JobLease) -> Callable[[JobNeeds], Wait | None]:
+    """Why a job would wait on this machine; on a cluster the cluster knows."""
+    return lease.look if settings.cluster is None else lambda _: None
+
+
+def _cluster(settings: Settings) -> RayPlace:
+    """Also without an address: a job that an earlier app handed over is still watched."""
+    return RayPlace(
+        RaySettings(
+            address=settings.ray_address, token=settings.ray_token, python=Path(sys.executable), cwd=REPOSITORY,
+            kinds=_ON_CLUSTER, cpus=settings.ray_cpus, gpus=settings.ray_gpus, concurrency=settings.ray_jobs,
+            inherited=_CHILD_VARIABLES | _DRIVER_VARIABLES, inherited_prefixes=("PIP_",),
+        )
+    )  # fmt: skip
 
 
 def _publish_service(settings: Settings, jobs: JobService, cards: CardService) -> PublishService:
@@ -318,13 +314,16 @@ def _publish_service(settings: Settings, jobs: JobService, cards: CardService) -
 def _review_service(
     settings: Settings, database: Database, catalog: Catalog, hub: EngineHub, turns: TurnService,
     scoring: ScoringService, images: ImageStore, traces: TraceRepository, scores: AnswerRecords[Score],
-    leads: Callable[[], bool], hub_token: str | None,
+    queue: JobQueue, shared: SharedFolder, hub_token: str | None,
 ) -> ReviewService:  # fmt: skip
     reviews = ReviewRepository(database)
+    bell = shared.bell("batches") if settings.database_url else None  # else no other app has these records
+    parts = ElsewhereSettings(settings.state_dir, REPOSITORY, settings.files_dir / "jobs", settings.ray_jobs)
+    elsewhere = Elsewhere(catalog, queue, reviews, traces, scores, parts) if settings.cluster else None
     folders = ReviewFolders(settings.state_dir / "uploads", settings.assets_dir / "review")
     return ReviewService(
         reviews=reviews, queue=ReviewQueue(database),
-        runner=BatchRunner(reviews, turns, scoring, catalog, hub, leads),
+        runner=BatchRunner(reviews, turns, scoring, catalog, hub, shared.leads, elsewhere, bell),
         catalog=catalog, images=images, traces=traces, scores=scores, folders=folders, now=utc_now,
         hub_token=hub_token,
     )  # fmt: skip
@@ -346,12 +345,10 @@ def _spec_settings(settings: Settings) -> SpecSettings:
 
 def _child_environment() -> dict[str, str]:
     """What pip and converters of our own may know: where things are and how to get out, no secret."""
-    names = ("PATH", "HOME", "LANG", "SSL_CERT_FILE", "http_proxy", "https_proxy", "no_proxy")
-    return {name: value for name, value in os.environ.items() if name in names or name.startswith("PIP_")}
+    return {name: value for name, value in os.environ.items() if name in _CHILD_VARIABLES or name.startswith("PIP_")}
 
 
 def _driver_environment(settings: Settings) -> dict[str, str]:
     """What jobs may know: the same, what engines are given, and the hub's token, for gated models."""
-    passed = INHERITED_VARIABLES | {"HF_TOKEN", "HF_TOKEN_PATH", "HF_ENDPOINT", "HF_HUB_OFFLINE"}
-    engines = {name: value for name, value in os.environ.items() if name in passed}
+    engines = {name: value for name, value in os.environ.items() if name in _DRIVER_VARIABLES}
     return {**_child_environment(), **engines, "DIPTYCH_STATE_DIR": str(settings.state_dir)}

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import AliasChoices, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from components.core.jobs import ClusterShare
+
 REPOSITORY = Path(__file__).resolve().parent.parent
+_RAY_ADDRESS = re.compile(r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/?")
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -65,6 +69,13 @@ class Settings(BaseSettings):
         default="",
         description="Pictures, token files, jobs; the same for all apps of one database; empty = state folder",
     )
+    ray_address: str = Field(
+        default="", description="http://host:8265 of a Ray cluster, where jobs then run; empty = on this machine"
+    )
+    ray_token: str = Field(default="", description="Token of a Ray cluster with token authentication; empty = none")
+    ray_cpus: float = Field(default=1.0, ge=0, description="CPUs that each job asks the Ray cluster for")
+    ray_gpus: float = Field(default=0.0, ge=0, description="GPUs that each job asks the Ray cluster for")
+    ray_jobs: int = Field(default=4, ge=1, le=64, description="How many jobs are handed to the Ray cluster at once")
     start_engines: bool = Field(default=True, description="Start the base and the first candidate with the app")
     placement: Literal["profile", "together", "alternately", "planned", "shared", "apart"] = Field(
         default="profile",
@@ -124,6 +135,14 @@ class Settings(BaseSettings):
                 raise ValueError(f"{part!r} is no address or network, such as 10.0.0.7 or 10.0.0.0/8") from None
         return value
 
+    @field_validator("ray_address")
+    @classmethod
+    def _job_server(cls, value: str) -> str:
+        # It is stored with each job and shown: no credential may be in it.
+        if value and not _RAY_ADDRESS.fullmatch(value):
+            raise ValueError("accepted: http://host:8265, the address of Ray's dashboard, without a path or a password")
+        return value.rstrip("/")
+
     @field_validator("users")
     @classmethod
     def _whole_accounts(cls, value: str) -> str:
@@ -172,6 +191,11 @@ class Settings(BaseSettings):
     def starts_engines(self) -> bool:
         """Whether engines start with the app."""
         return self.start_engines and not self.recorded
+
+    @property
+    def cluster(self) -> ClusterShare | None:
+        """What each job asks the cluster for; None = jobs run on this machine."""
+        return ClusterShare(cpus=self.ray_cpus, gpus=self.ray_gpus) if self.ray_address else None
 
     @property
     def accounts(self) -> dict[str, str]:

@@ -25,6 +25,7 @@ AppError                      anything we can explain; all others are bugs
   JobError                    a job can't do its work
     JobCancelledError         a person asked for its end
     JobStateError             its state does not allow that
+    ClusterError              the cluster that runs it can't be asked
   StorageError                records can't be read or written
     RecordNotFoundError       there is no such record
     DatabaseBusyError         another program holds the database
@@ -204,6 +205,12 @@ class JobStateError(JobError):
     """The job's state does not allow that, for instance because it has ended meanwhile."""
 
     code = "job_state"
+
+
+class ClusterError(JobError):
+    """The cluster can't be asked now; what runs on it goes on."""
+
+    code = "cluster"
 
 
 class StorageError(AppError):

@@ -17,12 +17,29 @@ class JobNeeds(Record):
     disk_bytes: int = Field(default=0, ge=0, description="In the state folder, for the result and what it is made of")
 
 
+class ClusterShare(Record):
+    """What each job asks a cluster for, beside its memory."""
+
+    cpus: float = Field(ge=0)
+    gpus: float = Field(ge=0)
+
+
 class ProcessMark(Record):
     """Which process leads a job's group: a pid alone may be given to another process after its end."""
 
     pid: int
     start_ticks: int = Field(description="Clock ticks since boot at which it started")
     boot_id: str
+
+
+class ClusterMark(Record):
+    """Which job of which cluster an attempt is."""
+
+    address: str = Field(description="Of the cluster's job server, without any credential")
+    submission_id: str = Field(description="Under which the cluster knows it")
+
+
+Mark = ProcessMark | ClusterMark
 
 
 class Job(Record):
@@ -38,7 +55,7 @@ class Job(Record):
     position: int = Field(default=0, description="Order in the queue; smaller is sooner")
     attempt: int = Field(default=1, ge=1)
     retry_of: RecordId | None = Field(default=None, description="The attempt before this one")
-    process: ProcessMark | None = Field(default=None, description="None until it was spawned")
+    process: Mark | None = Field(default=None, description="Where it runs; None until it was started")
     failure_reason: str | None = None
     result: dict[str, JsonValue] | None = None
     created_at: UtcDatetime

@@ -34,6 +34,7 @@ class SpecSettings:
     python: Path
     cpu_threads: int
     gpu_count: int = 0
+    gpu_names: tuple[str, ...] = ()  # by index, where CUDA_VISIBLE_DEVICES calls them otherwise: on a cluster
     inherited: dict[str, str] = field(default_factory=dict)
 
 
@@ -133,8 +134,11 @@ class _LocalEngine:
     def _command(self, model_path: str) -> EngineCommand:
         settings, placement = self._settings, self._placement
         inherited = settings.inherited
-        if placement:
-            inherited = {**inherited, "CUDA_VISIBLE_DEVICES": ",".join(map(str, placement.gpus))}
+        serve = self._entry.pair.serve_of(self._entry.model)
+        if placement and serve.distributed_executor_backend != "ray":  # Ray hands out its GPUs itself
+            names = dict(enumerate(settings.gpu_names))
+            chosen = ",".join(names.get(index, str(index)) for index in placement.gpus)
+            inherited = {**inherited, "CUDA_VISIBLE_DEVICES": chosen}
         return engine_command(
             self._entry.pair,
             self._entry.model,

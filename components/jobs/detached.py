@@ -18,7 +18,7 @@ import psutil
 
 from components.core.jobs import ProcessMark
 from components.jobs.launcher import GROUP_VARIABLE, find_members, parse_stat
-from components.jobs.process_group import LAUNCHER, ProcessIdentity
+from components.jobs.process_group import LAUNCHER, ProcessIdentity, end_leftovers
 from components.jobs.records import JobFolder
 
 LOG_BYTES = 20 * 2**20
@@ -26,7 +26,9 @@ STEP_GRACE_S = 2.5  # from INT to TERM and from TERM to KILL: all over within th
 
 
 class DetachedGroup:
-    """A running job's processes, led by a launcher."""
+    """A running job's processes, led by a launcher. Implements ``places.Attempt``."""
+
+    note = ""
 
     def __init__(self, folder: JobFolder, mark: ProcessMark, child: subprocess.Popen[bytes] | None = None) -> None:
         self.name = str(folder.path)
@@ -60,7 +62,7 @@ class DetachedGroup:
         mark = ProcessMark(pid=identity.pid, start_ticks=identity.start_ticks, boot_id=identity.boot_id)
         return cls(folder, mark, child)
 
-    def leads(self) -> bool:
+    def runs(self) -> bool:
         """Whether its launcher is alive. After its end ``members`` tells what it left."""
         if self._child is not None:
             return self._child.poll() is None
@@ -69,18 +71,19 @@ class DetachedGroup:
 
     def members(self) -> dict[int, str]:
         """What of the group is alive, the launcher included: pid → name."""
-        return find_members(self.name, self.mark.pid if self.leads() else None)
+        return find_members(self.name, self.mark.pid if self.runs() else None)
 
     def ask_to_stop(self) -> None:
         """Begin the end: the launcher sends INT, TERM and KILL to the others."""
         self._signal(signal.SIGINT)
 
+    async def end_rest(self) -> dict[int, str]:
+        """KILL what its launcher left."""
+        return await end_leftovers(self.name)
+
     def exit_code(self) -> int | None:
         """Of the driver, negative for a signal; None when nobody noted it."""
-        try:
-            return int(self._folder.exit_code.read_text(encoding="ascii"))
-        except (OSError, ValueError):
-            return None
+        return self._folder.read_exit_code()
 
     def memory_bytes(self) -> int:
         """Resident memory of all its processes; what they share counts for each."""
@@ -90,12 +93,13 @@ class DetachedGroup:
                 total += psutil.Process(pid).memory_info().rss
         return total
 
-    def was_started_before_this_boot(self) -> bool:
-        """Whether the machine was restarted since."""
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip() != self.mark.boot_id
+    def why_lost(self) -> str:
+        """Whether the machine was restarted since it began."""
+        now = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return "" if now == self.mark.boot_id else "The machine was restarted while the job ran."
 
     def _signal(self, number: signal.Signals) -> None:
-        if self.leads():
+        if self.runs():
             with suppress(ProcessLookupError):
                 os.kill(self.mark.pid, number)
 

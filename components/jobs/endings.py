@@ -10,8 +10,8 @@ from pydantic import JsonValue
 
 from components.core.jobs import Job
 from components.core.states import JobState
-from components.jobs.detached import DetachedGroup
 from components.jobs.logs import LogTail
+from components.jobs.places import Attempt
 from components.jobs.records import JobFolder, end_state
 
 CANCELLED = "Cancelled."
@@ -28,13 +28,13 @@ class Ending:
     result: dict[str, JsonValue] | None = None
 
 
-def how_it_ended(job: Job, folder: JobFolder, group: DetachedGroup, survivors: Mapping[int, str]) -> Ending:
+def how_it_ended(job: Job, folder: JobFolder, attempt: Attempt, survivors: Mapping[int, str]) -> Ending:
     """The one rule (F53, F54): a complete exit record decides; without one, asking for the end makes it STOPPED.
 
     Args:
         job: as it stood in the database when its end was seen.
         folder: its files.
-        group: its processes, the launcher gone.
+        attempt: its processes, the launcher gone.
         survivors: processes that could not be ended: pid → name.
     """
     if survivors:
@@ -50,17 +50,17 @@ def how_it_ended(job: Job, folder: JobFolder, group: DetachedGroup, survivors: M
         return Ending(JobState.STOPPED, CANCELLED)
     if said is not None and end_state(said) is JobState.FAILED:
         return Ending(JobState.FAILED, said.failure_reason or "The job failed without a reason.")
-    return Ending(JobState.FAILED, _with_log(_lost(folder, group, stopped=said is not None), folder))
+    return Ending(JobState.FAILED, _with_log(_lost(folder, attempt, stopped=said is not None), folder))
 
 
-def _lost(folder: JobFolder, group: DetachedGroup, *, stopped: bool) -> str:
-    if group.was_started_before_this_boot():
-        return "The machine was restarted while the job ran."
+def _lost(folder: JobFolder, attempt: Attempt, *, stopped: bool) -> str:
+    if known := attempt.why_lost():
+        return known
     if stopped:
         return "The job was asked to end by something outside Diptych."
     if shutil.disk_usage(folder.path).free < _LEAST_FREE_BYTES:
         return "The disk is full, and the job ended without being able to say why."
-    code = group.exit_code()
+    code = attempt.exit_code()
     if code is None:
         return "The job's processes are gone, and nobody noted why: something ended them all at once."
     if code == -_KILLED:

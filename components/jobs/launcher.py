@@ -8,7 +8,8 @@ exits as the command did, with the same code or by the same signal.
 
 Or detached: ``python -I launcher.py --detached CODE_FILE LOG MAX_LOG_BYTES GRACE_S command…``. The command then
 outlives the app and only a signal ends it: INT, TERM and KILL to every process of the group, GRACE_S apart. Its exit
-code is written to CODE_FILE, for an app that was started later is not told.
+code is written to CODE_FILE, for an app that was started later is not told. ``--tethered`` is the same with the pipe,
+whose end counts as such a signal (``node_entry.py`` holds it, on a node of a cluster).
 
 Standard library only: it also runs under other interpreters than the app's. It must not block on the command's output
 (it reads and drops what it can't write) and must not signal anything outside its own group.
@@ -185,11 +186,12 @@ class Launcher:
 
 
 class DetachedLauncher(Launcher):
-    """The same without a lifeline, for a command that shall outlive the app."""
+    """For a command that shall outlive the app: ended in three steps, and without a lifeline unless it is tethered."""
 
-    def __init__(self, log: BoundedLog, grace_s: float) -> None:
+    def __init__(self, log: BoundedLog, grace_s: float, *, tethered: bool) -> None:
         super().__init__(log, grace_s)
-        self._sources.discard(0)
+        if not tethered:
+            self._sources.discard(0)
         self._asked_twice = False
 
     def _ask_to_end(self, child: subprocess.Popen[bytes], grace_s: float) -> None:
@@ -219,10 +221,15 @@ def exit_like(code: int) -> None:
 
 def main(arguments: list[str]) -> None:
     """Run as the command line says; does not return."""
-    code_file = Path(arguments[1]) if arguments[0] == "--detached" else None
-    log_path, max_log_bytes, grace, *command = arguments[2:] if code_file else arguments
+    mode = arguments[0] if arguments[0] in ("--detached", "--tethered") else None
+    code_file = Path(arguments[1]) if mode else None
+    log_path, max_log_bytes, grace, *command = arguments[2:] if mode else arguments
     log = BoundedLog(Path(log_path), int(max_log_bytes))
-    code = (DetachedLauncher if code_file else Launcher)(log, float(grace)).run(command)
+    if mode:
+        launcher: Launcher = DetachedLauncher(log, float(grace), tethered=mode == "--tethered")
+    else:
+        launcher = Launcher(log, float(grace))
+    code = launcher.run(command)
     if code_file:
         with suppress(OSError):  # a full disk
             code_file.write_text(f"{code}\n", encoding="ascii")

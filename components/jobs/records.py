@@ -68,6 +68,11 @@ class JobFolder:
         self.record = path / "record"  # how the work was done: small files for a person, kept however it ended
         self._reserve = path / "reserve"
 
+    @property
+    def common(self) -> Path:
+        """Beside the folder of all jobs, the same on every node: what one attempt keeps for the next lies in it."""
+        return self.path.parent.parent
+
     # -- the app's side ---------------------------------------------------------------------------------------------
 
     def create(self, spec: dict[str, JsonValue]) -> None:
@@ -102,6 +107,13 @@ class JobFolder:
         try:
             return JobExit.model_validate_json(self.exit.read_bytes())
         except (OSError, ValidationError):
+            return None
+
+    def read_exit_code(self) -> int | None:
+        """Of the driver, as its launcher saw it, negative for a signal; None when nobody noted it."""
+        try:
+            return int(self.exit_code.read_text(encoding="ascii"))
+        except (OSError, ValueError):
             return None
 
     # -- the driver's side ------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,9 +18,9 @@ from pathlib import Path
 from components.core.errors import AppError, JobStateError, StorageError
 from components.core.jobs import Job
 from components.core.states import JobState
-from components.jobs.detached import DetachedGroup
 from components.jobs.endings import how_it_ended
 from components.jobs.lease import Grant, Lease, Wait
+from components.jobs.places import Attempt, LocalPlace, Place
 from components.jobs.process_group import end_leftovers
 from components.jobs.progress import ProgressReader
 from components.jobs.queue import JobQueue
@@ -39,7 +39,7 @@ class RunnerSettings:
         modules: which module drives a kind of job.
         cwd: where drivers start; their modules are found from here.
         env: their whole environment, but for what a lease adds.
-        concurrency: how many run at once.
+        concurrency: how many run at once on this machine.
         poll_s: pause between two looks.
         stop_timeout_s: from asking a job to end until whatever is left is killed.
         linger_s: how long a driver may live on after its exit record.
@@ -63,7 +63,8 @@ class _Watch:
     """A job that runs, as this app sees it."""
 
     folder: JobFolder
-    group: DetachedGroup
+    place: Place
+    attempt: Attempt
     progress: ProgressReader
     asked_at_s: float | None = None  # of the loop's clock; when it was asked to stop
     wrote_exit_at_s: float | None = None
@@ -90,10 +91,22 @@ class JobRunner:
         lease: Lease,
         on_end: Callable[[Job], object] = lambda _: None,
         leads: Callable[[], bool] = lambda: True,
+        elsewhere: Sequence[Place] = (),
     ) -> None:
-        """``leads`` says whether this app runs the jobs; where another one does, it only follows them."""
+        """Set up; starts nothing.
+
+        Args:
+            repository, queue: the jobs.
+            settings: how drivers are run.
+            lease: who grants room on this machine.
+            on_end: called with each job that has ended.
+            leads: whether this app runs the jobs; where another one does, it only follows them.
+            elsewhere: places that take jobs before this machine does.
+        """
         self._repository, self._queue = repository, queue
-        self._settings, self._lease, self._on_end = settings, lease, on_end
+        self._settings, self._on_end = settings, on_end
+        here = LocalPlace(lease, settings.concurrency, settings.cwd, settings.env)
+        self._places: tuple[Place, ...] = (*elsewhere, here)
         self._watches: dict[str, _Watch] = {}
         self._leads = leads
         self._followed: dict[str, JobState] = {}  # of another app, when last looked at
@@ -134,6 +147,11 @@ class JobRunner:
         watch = self._watches.get(job_id)
         return None if watch is None else (watch.progress, watch.peak_memory_bytes)
 
+    def note(self, job_id: str) -> str:
+        """What a person should know of a running job beside its progress; empty = nothing."""
+        watch = self._watches.get(job_id)
+        return "" if watch is None else watch.attempt.note
+
     # -- one look ---------------------------------------------------------------------------------------------------
 
     async def _look(self) -> None:
@@ -167,10 +185,16 @@ class JobRunner:
             await end_leftovers(str(folder.path))
             await asyncio.to_thread(self._put_back, job)
             return None
-        group = DetachedGroup(folder, job.process)
-        watch = self._watches[job.id] = _Watch(folder, group, ProgressReader(folder))
-        self._lease.hold(job.id, job.needs)  # it has its memory, whatever the books say
-        logger.info("job %s: %s", job.id, "adopted" if group.leads() else "found ended")
+        for place in self._places:
+            attempt = await asyncio.to_thread(place.find, job, folder)
+            if attempt is not None:
+                break
+        else:
+            logger.error("job %s runs where this app can't look", job.id)
+            return None
+        watch = self._watches[job.id] = _Watch(folder, place, attempt, ProgressReader(folder))
+        place.lease.hold(job.id, job.needs)  # it has its memory, whatever the books say
+        logger.info("job %s: %s", job.id, "adopted" if attempt.runs() else "found ended")
         return watch
 
     def _put_back(self, job: Job) -> None:
@@ -184,88 +208,98 @@ class JobRunner:
     async def _attend(self, job: Job, watch: _Watch) -> None:
         """Look after one running job."""
         await asyncio.to_thread(watch.progress.update)
-        if not watch.group.leads():
+        if not watch.attempt.runs():
             await self._settle(job, watch)
             return
         now_s = asyncio.get_running_loop().time()
         if job.state is JobState.STOPPING:
             if watch.asked_at_s is None:
                 watch.asked_at_s = now_s
-                watch.group.ask_to_stop()
+                watch.attempt.ask_to_stop()
             elif now_s - watch.asked_at_s > self._settings.stop_timeout_s:
-                await end_leftovers(watch.group.name)
+                await watch.attempt.end_rest()
         elif watch.folder.exit.exists():
             watch.wrote_exit_at_s = watch.wrote_exit_at_s or now_s
             if now_s - watch.wrote_exit_at_s > self._settings.linger_s:
-                watch.group.ask_to_stop()
+                watch.attempt.ask_to_stop()
         if watch.looks % self._settings.memory_poll_looks == 0:
-            watch.memory_bytes = await asyncio.to_thread(watch.group.memory_bytes)
+            watch.memory_bytes = await asyncio.to_thread(watch.attempt.memory_bytes)
             watch.peak_memory_bytes = max(watch.peak_memory_bytes, watch.memory_bytes)
-            self._lease.note_use(job.id, watch.memory_bytes)
+            watch.place.lease.note_use(job.id, watch.memory_bytes)
         watch.looks += 1
 
     async def _settle(self, job: Job, watch: _Watch) -> None:
         """Its launcher is gone: clear up, find out how it ended, and say so."""
-        survivors = await end_leftovers(watch.group.name)
+        survivors = await watch.attempt.end_rest()
         await asyncio.to_thread(watch.progress.update)
-        ending = how_it_ended(job, watch.folder, watch.group, survivors)
+        ending = how_it_ended(job, watch.folder, watch.attempt, survivors)
         if ending.state is not JobState.SUCCEEDED:
             await asyncio.to_thread(watch.folder.drop_unfinished)
         # First what follows from it, then the word that it has ended: whoever reads SUCCEEDED finds what was made.
         self._on_end(job.model_copy(update={"state": ending.state, "result": ending.result}))
         await asyncio.to_thread(self._repository.change, job.id, ending.state, ending.reason, result=ending.result)
         self._watches.pop(job.id, None)
-        self._lease.give_back(job.id)
+        watch.place.lease.give_back(job.id)
         self._queue.note_change()
 
     # -- starting ---------------------------------------------------------------------------------------------------
 
     async def _start_waiting(self, pending: list[Job]) -> None:
-        """Start the first in the queue while there is room; the order is the person's, so nobody overtakes."""
+        """Start the first in the queue of each place while there is room there."""
         waiting: dict[str, Wait] = {}
-        for job in pending:
-            if waiting:
-                waiting[job.id] = Wait(f"Waits for its turn: {len(waiting)} before it.")
-            elif len(self._watches) >= self._settings.concurrency:
-                waiting[job.id] = Wait("Waits for the job that runs now.")
-            else:
-                grant = self._lease.take(job.id, job.needs)
-                if isinstance(grant, Wait):
-                    waiting[job.id] = grant
-                else:
-                    await self._start(job, grant)
+        for place in self._places:
+            here = [job for job in pending if self._place_of(job) is place]
+            waiting |= await self._start_at(place, here)
         news = waiting.keys() != self._board.waiting.keys()  # their figures move all the time; a page that looks asks
         self._board = _Board(waiting)
         if news:
             self._queue.note_change()
 
-    async def _start(self, job: Job, grant: Grant) -> None:
+    def _place_of(self, job: Job) -> Place:
+        return next(place for place in self._places if place.takes(job))
+
+    async def _start_at(self, place: Place, pending: list[Job]) -> dict[str, Wait]:
+        """What of these has to wait, and why; the order is the person's, so nobody overtakes."""
+        waiting: dict[str, Wait] = {}
+        for job in pending:
+            if waiting:
+                waiting[job.id] = Wait(f"Waits for its turn: {len(waiting)} before it.")
+            elif sum(watch.place is place for watch in self._watches.values()) >= place.concurrency:
+                waiting[job.id] = Wait("Waits for the job that runs now.")
+            else:
+                grant = place.lease.take(job.id, job.needs)
+                if isinstance(grant, Wait):
+                    waiting[job.id] = grant
+                else:
+                    await self._start(job, place, grant)
+        return waiting
+
+    async def _start(self, job: Job, place: Place, grant: Grant) -> None:
         try:
             claimed = await asyncio.to_thread(
                 self._repository.change, job.id, JobState.RUNNING, only_from={JobState.PENDING}
             )
         except JobStateError:  # cancelled in this very moment
-            self._lease.give_back(job.id)
+            place.lease.give_back(job.id)
             return
         folder = self.folder(job.id)
         try:
-            group = await asyncio.to_thread(self._spawn, claimed, folder, grant)
+            attempt = await asyncio.to_thread(self._begin, claimed, folder, place, grant)
         except (AppError, OSError) as exc:
-            self._lease.give_back(job.id)
+            place.lease.give_back(job.id)
             reason = str(exc) if isinstance(exc, AppError) else f"The job could not be started: {exc.strerror}."
             await asyncio.to_thread(self._repository.change, job.id, JobState.FAILED, reason)
             self._queue.note_change()
             return
-        self._watches[job.id] = _Watch(folder, group, ProgressReader(folder))
+        self._watches[job.id] = _Watch(folder, place, attempt, ProgressReader(folder))
         self._queue.note_change()
 
-    def _spawn(self, job: Job, folder: JobFolder, grant: Grant) -> DetachedGroup:
-        settings = self._settings
-        module = settings.modules.get(job.kind)
+    def _begin(self, job: Job, folder: JobFolder, place: Place, grant: Grant) -> Attempt:
+        module = self._settings.modules.get(job.kind)
         if module is None:
             raise AppError(f"This Diptych can't run jobs of the kind {job.kind!r}.")
         folder.create(job.spec)
-        argv = [str(settings.python), "-m", module, str(folder.path)]
-        group = DetachedGroup.spawn(argv, {**settings.env, **grant.env}, settings.cwd, folder)
-        self._repository.set_process(job.id, group.mark)
-        return group
+        argv = [str(self._settings.python), "-m", module, str(folder.path)]
+        attempt = place.start(job, folder, argv, grant)
+        self._repository.set_process(job.id, attempt.mark)
+        return attempt

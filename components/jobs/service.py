@@ -27,6 +27,7 @@ class JobView(Record):
 
     job: Job
     progress: JobProgress
+    note: str = Field(default="", description="What a person should know while it runs, in a sentence")
     waiting: str = Field(default="", description="Why it does not start, in a sentence; empty = it is not waiting")
     stoppable: tuple[str, ...] = Field(default=(), description="Engines that would make room for it by stopping")
 
@@ -50,7 +51,9 @@ class JobView(Record):
         if self.job.state is JobState.PENDING:
             return self.waiting or "Waits to start."
         if self.job.state is JobState.STOPPING:
-            return "Stopping."
+            return f"Stopping. {self.note}".strip()
+        if self.job.state is JobState.RUNNING and self.note:
+            return self.note
         if self.job.state is JobState.RUNNING:
             told = ": ".join(part for part in (self.progress.phase, self.progress.message) if part)
             return told or "Starting."
@@ -123,6 +126,7 @@ class JobService:
         return JobView(
             job=job,
             progress=self._progress(job),
+            note=self.runner.note(job.id),
             waiting=wait.reason if wait else "",
             stoppable=wait.engines if wait else (),
         )

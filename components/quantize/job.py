@@ -52,7 +52,7 @@ class Driver:
         self._record = folder.partial / RECORD
         self._packed = folder.partial / PACKED if self._spec.emulate else folder.partial
         # Where a tool that can resume finds what an earlier attempt left; the others start anew.
-        kept = self._state_dir / "quantize" / "work" / self._spec.work_key
+        kept = folder.common / "quantize" / "work" / self._spec.work_key
         self._work = kept if self._recipe.tool == "autoround" else folder.partial / "work"
 
     def run(self) -> dict[str, JsonValue]:

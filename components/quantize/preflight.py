@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.core.jobs import JobNeeds
+from components.core.jobs import ClusterShare, JobNeeds
 from components.engines.memory import free_memory_bytes, in_gib
 from components.engines.prepare_hub import HubFacts
 from components.jobs.lease import Wait
@@ -41,9 +41,10 @@ class Facts:
     hardware: HardwareProfile | None  # what will serve the result; None = a GPU that no profile describes
     on_gpu: bool
     environment: ToolEnvironment
-    state_dir: Path
+    state_dir: Path  # where its result and what it is made of are written
     preview: dict[str, Any] | None  # of the calibration data, where it could be read
     wait: Wait | None = None  # why the job would not start at once
+    cluster: ClusterShare | None = None  # where it runs; None = on this machine
 
 
 def preflight(facts: Facts) -> tuple[PreflightItem, ...]:
@@ -120,9 +121,10 @@ def _licence(facts: Facts) -> PreflightItem:
 
 def _device(facts: Facts) -> PreflightItem:
     if facts.recipe.needs_gpu and not facts.on_gpu:
+        none = "jobs ask the cluster for none (DIPTYCH_RAY_GPUS)" if facts.cluster else "there is none"
         return _item(
             "Device", "fail",
-            f"{facts.recipe.title} wants a GPU, and there is none: the script is complete, but not yet run here.",
+            f"{facts.recipe.title} wants a GPU, and {none}: the script is complete, but not yet run here.",
         )  # fmt: skip
     return _item("Device", "ok", "The tool uses the GPU." if facts.on_gpu else "The tool runs this method on the CPU.")
 
@@ -177,6 +179,8 @@ def _data(facts: Facts) -> Iterator[PreflightItem]:
 def _memory(facts: Facts) -> PreflightItem:
     if facts.shape is None:
         return _item("Memory", "warn", "Not known before the model's files are here.")
+    if facts.cluster is not None:
+        return _item("Memory", "ok", _asked_of_cluster(facts.needs, facts.cluster))
     needed, free = facts.needs.memory_bytes, free_memory_bytes()
     words = f"About {in_gib(needed)} of memory at the peak; {in_gib(free)} is free."
     if facts.needs.gpu_memory_bytes:
@@ -187,6 +191,11 @@ def _memory(facts: Facts) -> PreflightItem:
     if needed > total:
         return _item("Memory", "fail", f"{words} This machine has {in_gib(total)} in all.")
     return _item("Memory", "warn", f"{words} The job waits until there is enough: stop an engine.")
+
+
+def _asked_of_cluster(needs: JobNeeds, share: ClusterShare) -> str:
+    gpus = f", {share.gpus:g} GPU" + ("" if share.gpus == 1 else "s") if share.gpus else ""
+    return f"The cluster is asked for a node with {in_gib(needs.memory_bytes)}, {share.cpus:g} CPUs{gpus} free."
 
 
 def _room(wait: Wait) -> PreflightItem:
@@ -208,12 +217,15 @@ def _disk(facts: Facts) -> PreflightItem:
     while not folder.exists():
         folder = folder.parent
     needed, free = facts.needs.disk_bytes, shutil.disk_usage(folder).free
-    words = f"About {in_gib(needed)} in the state folder while it runs; {in_gib(free)} is free."
+    where = "shared folder" if facts.cluster else "state folder"
+    words = f"About {in_gib(needed)} in the {where} while it runs; {in_gib(free)} is free."
     return _item("Disk", "ok" if needed + _HEADROOM_BYTES <= free else "fail", words)
 
 
 def _tool(facts: Facts) -> PreflightItem:
     tool = facts.recipe.tool
+    if facts.cluster is not None:
+        return _item("Tool", "ok", f"A node that lacks the environment of {tool} makes it first: minutes, once.")
     if facts.environment.is_ready():
         return _item("Tool", "ok", f"The environment of {tool} is there.")
     return _item(

@@ -12,13 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 from pydantic import JsonValue
 
 from components.core.errors import InputError, ProfileError
-from components.core.jobs import JobNeeds
+from components.core.jobs import ClusterShare, JobNeeds
 from components.engines.catalog import Catalog
 from components.engines.prepare import ModelPreparer
 from components.engines.prepare_files import read_json
@@ -67,6 +67,15 @@ class QuantizeSettings:
     repository: Path
     default_pair: str
     hub_token: str | None = None
+    files_dir: Path | None = None  # where jobs find what the app wrote for them; None = in the state folder
+    cluster: ClusterShare | None = None  # None = jobs run on this machine
+
+    @property
+    def device(self) -> Literal["cpu", "cuda"]:
+        """What the jobs run on."""
+        if self.cluster is None:
+            return this_device()
+        return "cuda" if self.cluster.gpus else "cpu"
 
 
 @dataclass(frozen=True)
@@ -93,6 +102,7 @@ class QuantizeService:
         self._ask_room = ask_room
         self._catalog, self._preparer, self._queue, self._settings = catalog, preparer, queue, settings
         self._environments = environments_root(settings.repository, settings.state_dir)
+        self._files_dir = settings.files_dir or settings.state_dir
         self._rows, self._ask_hub = rows, cache(lambda repo_id: ask_hub(repo_id, settings.hub_token))
 
     def recipes(self) -> tuple[RecipeProfile, ...]:
@@ -119,7 +129,7 @@ class QuantizeService:
         """
         wish = self._wish(spec)
         preview = self._preview(wish)
-        device = this_device()
+        device = self._settings.device
         emulate = needs_emulation(wish.recipe, wish.hardware)
         work = self._work(wish, preview)
         needs = needs_of(work, on_gpu=device == "cuda", emulate=emulate) if work else _NOTHING
@@ -129,7 +139,7 @@ class QuantizeService:
             calibration=wish.calibration, note=wish.note, hub=self._hub(wish.target),
             published_licence=wish.figures.get("licence"), hardware=wish.hardware, on_gpu=device == "cuda",
             environment=quantizer_environment(self._environments, wish.recipe.tool),
-            state_dir=self._settings.state_dir, preview=preview,
+            state_dir=self._files_dir, preview=preview, cluster=self._settings.cluster,
         )  # fmt: skip
         findings = preflight(facts)
         estimate_s, basis = _estimate(work, facts, findings)
@@ -218,7 +228,7 @@ class QuantizeService:
         overrides = spec.get("overrides") or {}
         recipe, hardware_id = with_overrides(recipe, overrides)
         recipe, note = with_defaults_for(recipe, overrides, target)
-        store = self._settings.state_dir / "quantize" / "calibration"
+        store = self._files_dir / "quantize" / "calibration"
         calibration = plan_calibration(recipe, self._settings.repository / "assets", store, self._rows)
         figures = _published(self._settings.repository).get(target.repo_id or target.name, {})
         shape = _shape(target, figures)
@@ -241,7 +251,7 @@ class QuantizeService:
     def _hardware(self, hardware_id: str | None) -> HardwareProfile | None:
         profiles = {one.id: one for one in load_hardware(self._settings.repository / "profiles")[0]}
         if hardware_id is None:
-            return profiles.get("cpu") if this_device() == "cpu" else None
+            return profiles.get("cpu") if self._settings.device == "cpu" else None
         if hardware_id not in profiles:
             hint = f"Accepted: {', '.join(profiles)}."
             raise InputError(f"There is no hardware profile {hardware_id!r}.", hint, field="overrides.hardware")

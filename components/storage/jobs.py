@@ -10,18 +10,19 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import JsonValue
+from pydantic import JsonValue, TypeAdapter
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from components.core.clock import utc_now
 from components.core.errors import InputError, JobStateError, RecordNotFoundError
-from components.core.jobs import ACTIVE, ENDED, Job, JobChange, JobNeeds, ProcessMark
+from components.core.jobs import ACTIVE, ENDED, Job, JobChange, JobNeeds, Mark
 from components.core.states import JOB_TRANSITIONS, JobState
 from components.storage.database import Database
 from components.storage.tables import JobEventRow, JobRow
 
 Direction = Literal["up", "down"]
+_MARK: TypeAdapter[Mark] = TypeAdapter(Mark)
 
 
 class JobRepository:
@@ -96,8 +97,8 @@ class JobRepository:
 
         return self._database.write(move)
 
-    def set_process(self, job_id: str, process: ProcessMark) -> Job:
-        """Remember which process leads the job's group."""
+    def set_process(self, job_id: str, process: Mark) -> Job:
+        """Remember which process leads the job's group, or which job of a cluster it is."""
 
         def store(session: Session) -> Job:
             row = _get(session, job_id)
@@ -201,7 +202,7 @@ def _record(row: JobRow) -> Job:
         position=row.position,
         attempt=row.attempt,
         retry_of=row.retry_of,
-        process=None if row.process is None else ProcessMark.model_validate(row.process),
+        process=None if row.process is None else _MARK.validate_python(row.process),
         failure_reason=row.failure_reason,
         result=row.result,
         created_at=row.created_at,

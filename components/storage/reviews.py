@@ -144,11 +144,18 @@ class ReviewRepository:
 
         self._database.write(store)
 
-    def set_failed(self, batch_id: str, position: int, reason: str, engines: Sequence[str]) -> None:
-        """Say why a question has no answer of these candidates. A further try is a new turn."""
+    def set_failed(
+        self, batch_id: str, position: int, reason: str, engines: Sequence[str], of_trace: str | None = None
+    ) -> None:
+        """Say why a question has no answer of these candidates. A further try is a new turn.
+
+        ``of_trace``: only while that is the turn that is tried; None = whichever is.
+        """
 
         def store(session: Session) -> None:
             for row in self._of_question(session, batch_id, position):
+                if of_trace is not None and row.trace_id != of_trace:
+                    continue
                 if row.candidate_engine in engines and row.state != ItemState.DONE.value:
                     row.state, row.failure = ItemState.FAILED.value, reason
 

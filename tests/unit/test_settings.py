@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from components.core.jobs import ClusterShare
 from components.server import guard_rules, roll_of
 from components.settings import Settings, default_state_dir
 
@@ -117,3 +118,20 @@ def test_records_and_files_lie_in_the_state_folder_or_where_one_says(tmp_path: P
     url = "postgresql://u@h/d"
     shared = Settings(state_dir=tmp_path, database_url=url, shared_dir=str(tmp_path / "files"))
     assert (shared.records_url, shared.files_dir) == (url, tmp_path / "files")
+
+
+@pytest.mark.parametrize(
+    "address", ["ray://head:10001", "head:8265", "http://me:hidden@head:8265", "http://head:8265/x"]
+)
+def test_a_cluster_is_the_address_of_its_job_server_without_a_password(address: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Settings(ray_address=address)
+    (error,) = caught.value.errors(include_url=False)
+    assert "http://host:8265" in error["msg"]
+    assert "hidden" not in error["msg"]
+
+
+def test_jobs_run_on_this_machine_or_ask_a_cluster_for_a_share() -> None:
+    assert Settings(ray_gpus=1).cluster is None
+    cluster = Settings(ray_address="http://head.example:8265/", ray_cpus=4, ray_gpus=1)
+    assert (cluster.ray_address, cluster.cluster) == ("http://head.example:8265", ClusterShare(cpus=4, gpus=1))

@@ -83,12 +83,13 @@ class Scene:
             await self.hub.start(f"scripted/{side}")
             await self.hub.wait_ready(f"scripted/{side}", 10)
 
-    async def ask(self, sampling: Sampling | None = None) -> str:
+    async def ask(self, sampling: Sampling | None = None, key: str = KEY, parent_id: str | None = None) -> str:
         sampling = sampling or Sampling(temperature=0.3, max_tokens=50, seed=100, stop=("x",))
         columns = [
             ColumnRequest(position=i, engine_id=f"scripted/{side}", sampling=sampling) for i, side in enumerate(SIDES)
         ]
-        live = await self.turns.begin(Ask(key=KEY, prompt="How many?", system="Brief.", columns=tuple(columns)))
+        asked = Ask(key=key, prompt="How many?", system="Brief.", columns=tuple(columns), parent_id=parent_id)
+        live = await self.turns.begin(asked)
         for stored in live.trace.answers:
             async for _ in self.turns.stream(live, stored.slot, lambda: 0.05):
                 pass

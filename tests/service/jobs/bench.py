@@ -15,6 +15,7 @@ from components.core.states import JobState
 from components.jobs.launcher import find_members
 from components.jobs.lease import Grant, Wait
 from components.jobs.queue import JobQueue
+from components.jobs.ray_place import RayPlace, RaySettings
 from components.jobs.records import JobFolder
 from components.jobs.runner import JobRunner, RunnerSettings
 from components.jobs.service import JobService
@@ -51,8 +52,8 @@ class Room:
 class Bench:
     """One app's part of jobs. ``restart`` is the next app on the same state folder."""
 
-    def __init__(self, state: Path, **settings: Any) -> None:
-        self.state, self._settings, self.room = state, settings, Room()
+    def __init__(self, state: Path, ray: RaySettings | None = None, **settings: Any) -> None:
+        self.state, self.ray, self._settings, self.room = state, ray, settings, Room()
         self._open()
 
     def _open(self) -> None:
@@ -60,12 +61,15 @@ class Bench:
         self.database.open()
         self.repository = JobRepository(self.database)
         self.queue = JobQueue(self.repository)
-        values: dict[str, Any] = {"poll_s": 0.05, "memory_poll_looks": 2, **self._settings}
+        values: dict[str, Any] = {
+            "poll_s": 0.05, "memory_poll_looks": 2, "modules": {"stand-in": "tests.fakes.stand_in_job"},
+            **self._settings,
+        }  # fmt: skip
         settings = RunnerSettings(
-            jobs_dir=self.state / "jobs", modules={"stand-in": "tests.fakes.stand_in_job"}, cwd=ROOT,
-            env={"PATH": os.environ["PATH"]}, **values,
+            jobs_dir=self.state / "jobs", cwd=ROOT, env={"PATH": os.environ["PATH"]}, **values
         )  # fmt: skip
-        self.runner = JobRunner(self.repository, self.queue, settings, self.room)
+        elsewhere = [] if self.ray is None else [RayPlace(self.ray)]
+        self.runner = JobRunner(self.repository, self.queue, settings, self.room, elsewhere=elsewhere)
         self.jobs = JobService(self.queue, self.runner)
         self._task: asyncio.Task[None] | None = None
 
