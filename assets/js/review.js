@@ -18,7 +18,7 @@
   };
   /* What the three views of the tab share. */
   const review = d.review = {
-    keep, OUTCOMES, user: null, isOwner: false, mayReview: false, progress: null, listeners: [],
+    keep, OUTCOMES, user: null, isOwner: false, mayReview: null, progress: null, listeners: [],
     name: keep.get("reviewer", ""), batch: keep.get("batch", ""), order: keep.get("order", "divergence"), filter: keep.get("filter", {}), mode: "judge",
     get reviewer() { return this.user || this.name; },
     changed(what) { for (const listener of this.listeners) listener(what); },
@@ -158,6 +158,7 @@
     /* ---- drawing ---- */
     function draw() {
       const focused = document.activeElement?.dataset?.focus;
+      if (review.mayReview === null) { fill(element, el("p", { class: "dt-pulse" }, "Looking…")); return; }
       if (!review.mayReview) { fill(element, el("p", { class: "dt-empty" }, d.askToSignIn("review"))); return; }
       if (!review.reviewer) { fill(element, nameForm()); return; }
       if (!me.item) { fill(element, head(), el("div", { class: "dt-review-trouble", role: "alert" }), el("p", { class: "dt-empty" }, waitingWords())); return; }

@@ -16,7 +16,7 @@
     d.bind(props, watch, (next) => {
       value = next;
       const before = `${review.user}/${review.mayReview}`;
-      Object.assign(review, { user: next.user || null, isOwner: !!next.is_owner, mayReview: !!next.may_review });
+      Object.assign(review, { user: next.user || null, isOwner: !!next.is_owner, mayReview: next.may_review ?? null });
       const known = (next.batches || []).map((b) => b.id);
       const first = (next.batches || []).find((b) => b.progress.open) || (next.batches || [])[0];
       if (first && !known.includes(review.batch)) { review.batch = first.id; review.changed("batch"); }
@@ -37,7 +37,7 @@
       if (element.contains(document.activeElement) && ["INPUT", "SELECT"].includes(document.activeElement.tagName)) { setTimeout(draw, 1000); return; }
       drawn = key;
       fill(element, modes(), review.mayReview && review.reviewer ? el("p", { class: "dt-soft dt-who" }, `Reviewing as ${review.reviewer} `, review.user ? null : el("button", { class: "dt-link", type: "button", onclick: () => { review.name = ""; review.keep.drop("reviewer"); review.changed("who"); } }, "Change")) : null,
-        el("h3", {}, "Batches"), (value.batches || []).map(line), value.batches?.length ? null : el("p", { class: "dt-soft" }, "None yet."),
+        el("h3", {}, "Batches"), (value.batches || []).map(line), value.batches?.length ? null : el("p", { class: "dt-soft" }, value.batches ? "None yet." : "Looking…"),
         review.isOwner && !d.recorded ? button("New batch", () => trigger("form", {})) : null, review.mayReview ? queue() : null);
     }
     function modes() {
