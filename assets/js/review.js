@@ -62,7 +62,7 @@
       element.classList.add("dt-busy");
       trigger(event, { ...review.query(), ...data, key: me.key });
       clearTimeout(me.timer);
-      me.timer = setTimeout(() => { settle(); say("The server did not answer.", "What you wrote is kept. Try again."); }, PATIENCE_MS);
+      me.timer = setTimeout(() => { settle(); me.waiting = null; say("The server did not answer.", "What you wrote is kept. Try again."); }, PATIENCE_MS);
     }
     function goOn() {
       const wanted = me.waiting;
