@@ -279,7 +279,8 @@ def guard_rules(settings: Settings) -> GuardRules:
     on_all = settings.host in ("0.0.0.0", "::")  # noqa: S104
     hosts = frozenset() if on_all and not extra else frozenset({*LOOPBACK, settings.host, *extra})
     roll = roll_of(settings)
-    framed = ("https://huggingface.co", "https://*.hf.space") if settings.public else ()
+    # Where a Space is looked at. Not *.hf.space: any other Space could then lay this page under its visitors' clicks.
+    framed = ("https://huggingface.co",) if settings.public else ()
     return GuardRules(
         hosts=hosts,
         roll=roll,
