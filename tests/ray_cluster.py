@@ -100,6 +100,7 @@ class RayCluster:
             "RAY_health_check_period_ms": "500", "RAY_health_check_failure_threshold": "4",
         }  # fmt: skip
         limits = ["--object-store-memory=100000000", f"--memory={8 * _GB}", "--disable-usage-stats", "--block"]
+        limits.append(f"--dashboard-agent-listen-port={free_port()}")  # else a second cluster beside it has none
         with (self.folder / f"{name}.log").open("wb") as log:
             self._nodes[name] = subprocess.Popen(
                 [str(self._bin / "ray"), "start", *options, *limits], env=env, stdin=subprocess.DEVNULL,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -37,7 +38,9 @@ def oom_kills(cgroups: Path = _CGROUPS) -> int:
 
 
 def count_gpus() -> int:
-    """How many NVIDIA GPUs the driver tells of; 0 without a driver. The same question as the Makefile's."""
+    """How many NVIDIA GPUs the driver tells of; 0 without a driver, or where ``CUDA_VISIBLE_DEVICES`` hides all."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") == "":
+        return 0
     program = shutil.which("nvidia-smi")
     if program is None:
         return 0

@@ -34,6 +34,7 @@ class SpecSettings:
     python: Path
     cpu_threads: int
     gpu_count: int = 0
+    gpu_names: tuple[str, ...] = ()  # by index, where CUDA_VISIBLE_DEVICES calls them otherwise: on a cluster
     inherited: dict[str, str] = field(default_factory=dict)
 
 
@@ -81,9 +82,9 @@ def _sight_check(entry: CatalogEntry) -> Callable[[EngineClient, Report], Awaita
     return run
 
 
-def _weights_bytes(model_path: str) -> int:
-    """What the weights of a prepared folder take in main memory; 0 where vLLM reads the hub's cache itself."""
-    return sum(file.stat().st_size for file in Path(model_path).glob("*.safetensors"))
+def _weights_bytes(model_path: str, copies: int) -> int | None:
+    """What the weights of a prepared folder take in main memory; None where vLLM reads the hub's cache itself."""
+    return copies * sum(file.stat().st_size for file in Path(model_path).glob("*.safetensors")) or None
 
 
 class _LocalEngine:
@@ -118,7 +119,7 @@ class _LocalEngine:
             takes_turns=self._entry.pair.placement == "alternately",
             sleep_level=serve.sleep_level if sleeps(self._entry.pair, self._entry.model, self._settings.device) else 0,
             sleeping_share=SLEEPING_SHARE,
-            main_memory_asleep=_weights_bytes,
+            main_memory_asleep=lambda path: _weights_bytes(path, serve.data_parallel_size),
         )
 
     def connect(self) -> EngineClient:
@@ -133,8 +134,11 @@ class _LocalEngine:
     def _command(self, model_path: str) -> EngineCommand:
         settings, placement = self._settings, self._placement
         inherited = settings.inherited
-        if placement:
-            inherited = {**inherited, "CUDA_VISIBLE_DEVICES": ",".join(map(str, placement.gpus))}
+        serve = self._entry.pair.serve_of(self._entry.model)
+        if placement and serve.distributed_executor_backend != "ray":  # Ray hands out its GPUs itself
+            names = dict(enumerate(settings.gpu_names))
+            chosen = ",".join(names.get(index, str(index)) for index in placement.gpus)
+            inherited = {**inherited, "CUDA_VISIBLE_DEVICES": chosen}
         return engine_command(
             self._entry.pair,
             self._entry.model,

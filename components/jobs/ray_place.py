@@ -258,10 +258,12 @@ class RayPlace:
     def start(self, job: Job, folder: JobFolder, argv: Sequence[str], grant: Grant) -> RayAttempt:
         """Write what a node needs to know. The cluster is asked when the runner looks first."""
         settings = self._settings
+        # Where none was asked for, Ray leaves the node's GPUs in sight.
+        hidden = {} if settings.gpus else {"CUDA_VISIBLE_DEVICES": ""}
         start = {
             "argv": list(argv),
             "cwd": str(settings.cwd),
-            "env": {**grant.env, GROUP_VARIABLE: str(folder.path), "SPT_NOENV": "1"},
+            "env": {**grant.env, **hidden, GROUP_VARIABLE: str(folder.path), "SPT_NOENV": "1"},
             "inherited": sorted(settings.inherited),
             "inherited_prefixes": list(settings.inherited_prefixes),
             "log": str(folder.log),

@@ -34,6 +34,8 @@ INHERITED_VARIABLES = frozenset(
 # (and the other way round): of two cores two engines keep four busy. In one process nothing spins; "uni" alone is
 # overruled by vllm/platforms/cpu.py for OpenMP's settings, which come from the environment here.
 IN_PROCESS_EXECUTOR = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
+# Which cluster an engine's workers are started in, and how this machine is reached there.
+_RAY_VARIABLES = frozenset({"RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "VLLM_HOST_IP"})
 # Token ids go in as they are (/inference/v1/generate), and the extension writes down the hidden states they give.
 SCORING_FLAGS = ("--enable-scale-out", "--worker-extension-cls=diptych_scoring.extension.ScoringExtension")
 # The V1 runner, whose functions the extension knows; on a GPU vLLM would choose V2.
@@ -102,6 +104,8 @@ def engine_command(
     argv += [*model_flags(serve), *capacity_flags(serve, device), *_request_flags(pair, serve)]
     env = {name: value for name, value in inherited.items() if name in INHERITED_VARIABLES}
     env |= _environment(api_key, cache_root, hook_path, offline)
+    if device == "cuda" and serve.distributed_executor_backend == "ray":
+        env |= {name: value for name, value in inherited.items() if name in _RAY_VARIABLES}
     if sleeps(pair, model, device):
         argv.append("--enable-sleep-mode")
         env |= _SLEEP_ENVIRONMENT
@@ -165,6 +169,8 @@ def capacity_flags(serve: ServeSettings, device: Literal["cpu", "cuda"]) -> list
         if serve.data_parallel_size > 1:
             flags.append(f"--data-parallel-size={serve.data_parallel_size}")
         flags += ["--disable-custom-all-reduce"] if serve.disable_custom_all_reduce else []
+        if serve.distributed_executor_backend:
+            flags.append(f"--distributed-executor-backend={serve.distributed_executor_backend}")
     else:
         flags.append(f"--distributed-executor-backend={IN_PROCESS_EXECUTOR}")
     return flags

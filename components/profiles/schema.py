@@ -127,6 +127,11 @@ class ServeSettings(Profile):
     data_parallel_size: int = Field(
         default=1, ge=1, le=64, description="Copies of the model, between which requests are divided, count"
     )
+    distributed_executor_backend: Literal["ray"] | None = Field(
+        default=None,
+        description="ray = its GPUs may stand in several machines of a Ray cluster; null = vLLM's choice, on this "
+        "machine; unused on CPU",
+    )
     quantization: Literal["compressed-tensors", "fp8_per_channel"] | None = Field(
         default=None,
         description="null = as the checkpoint says; fp8_per_channel = FP8-Dynamic made while loading",

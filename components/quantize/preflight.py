@@ -194,7 +194,7 @@ def _memory(facts: Facts) -> PreflightItem:
 
 
 def _asked_of_cluster(needs: JobNeeds, share: ClusterShare) -> str:
-    gpus = f", {share.gpus:g} GPUs" if share.gpus else ""
+    gpus = f", {share.gpus:g} GPU" + ("" if share.gpus == 1 else "s") if share.gpus else ""
     return f"The cluster is asked for a node with {in_gib(needs.memory_bytes)}, {share.cpus:g} CPUs{gpus} free."
 
 

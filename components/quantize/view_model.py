@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from components.core.jobs import Job
+from components.core.jobs import ClusterMark, Job
 from components.core.states import JobState
 from components.jobs.service import JobView
 
@@ -101,12 +101,14 @@ def _actions(job: Job) -> list[str]:
     again = ["publish"] if job.state is JobState.SUCCEEDED else ["retry"]
     if job.kind == "quantize":  # the form knows no other kind, and no other makes what can be published
         return [*again, "duplicate"]
-    return [action for action in again if action == "retry"]
+    # A part of a batch is asked again when its batch is resumed, in Review.
+    return [action for action in again if action == "retry" and job.kind != "batch"]
 
 
 def _facts(view: JobView, now: datetime) -> list[str]:
     job, progress = view.job, view.progress
     parts = [f"attempt {job.attempt}" if job.attempt > 1 else ""]
+    parts.append("on the Ray cluster" if isinstance(job.process, ClusterMark) else "")
     if job.state in (JobState.RUNNING, JobState.STOPPING):
         if progress.steps:
             parts.append(f"step {progress.step or 0} of {progress.steps}")

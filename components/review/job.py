@@ -117,10 +117,12 @@ class Driver:
         return ModelPreparer(folder, Path(self._spec.repository), hub_token=os.environ.get("HF_TOKEN"))
 
     def _engine_settings(self) -> SpecSettings:
-        gpus = count_gpus()
+        # Those that the cluster granted, by the names it gave them.
+        names = tuple(name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name)
+        gpus = len(names) or count_gpus()
         return SpecSettings(
-            state_dir=self._scratch, device="cuda" if gpus else "cpu", gpu_count=gpus, python=Path(sys.executable),
-            cpu_threads=max(1, (os.cpu_count() or 2) // 2), inherited=dict(os.environ),
+            state_dir=self._scratch, device="cuda" if gpus else "cpu", gpu_count=gpus, gpu_names=names,
+            python=Path(sys.executable), cpu_threads=max(1, (os.cpu_count() or 2) // 2), inherited=dict(os.environ),
         )  # fmt: skip
 
     def _hand_over(self) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from components.jobs.tool_run import child_environment
 from components.quantize.environment import quantizer_environment
+from tests.engine.benchmarking import Records, measured_here
 from tests.engine.serving import ROOT, Engines, embedded_engines
 from tests.running_app import RunningApp, new_state_dir
 
@@ -22,6 +25,19 @@ def engines() -> Iterator[Engines]:
 def quantizer() -> None:
     """The environment of llm-compressor, which the first job of all makes; it takes minutes on a fresh clone."""
     quantizer_environment(ROOT / ".envs", "llmcompressor").ensure(child_environment(), print)
+
+
+@pytest.fixture(scope="session")
+def quantized() -> Iterator[Path]:
+    """The state folder of the quantizations that run on this machine."""
+    with tempfile.TemporaryDirectory(prefix="q-") as folder:  # a socket path must be short
+        yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def measured() -> Records:
+    """A benchmark's figures, measured on this machine."""
+    return measured_here()
 
 
 @pytest.fixture(scope="session")

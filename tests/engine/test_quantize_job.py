@@ -8,9 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,10 +28,9 @@ pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("quantizer")]
 LIMIT_S = 600
 
 
-@pytest.fixture(scope="module")
-def state_dir() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="q-") as folder:  # a socket path must be short
-        yield Path(folder)
+@pytest.fixture
+def state_dir(quantized: Path) -> Path:
+    return quantized
 
 
 def make_service(state_dir: Path) -> QuantizeService:

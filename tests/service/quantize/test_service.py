@@ -12,6 +12,7 @@ import pytest
 from safetensors.torch import save_file
 
 from components.core.errors import InputError
+from components.core.jobs import ClusterShare
 from components.engines.catalog import Catalog
 from components.engines.prepare import ModelPreparer
 from components.engines.prepare_hub import HubFacts
@@ -73,6 +74,25 @@ def test_a_plan_says_what_holds_the_room_and_leaves_the_choice(tmp_path: Path, q
     )  # fmt: skip
     assert (verdict(plan, "Room"), plan.can_start, plan.stops) == ("warn", True, ("embedded/base",))
     assert plan_view(plan, service.recipes())["stops"] == ["embedded/base"]
+
+
+def test_a_plan_for_a_cluster_asks_it_for_room_and_not_this_machine(tmp_path: Path, queue: JobQueue) -> None:
+    def plan(gpus: float, recipe: str) -> Plan:
+        service = QuantizeService(
+            Catalog(list_pairs(ROOT / "profiles")[0]), ModelPreparer(tmp_path / "models", ROOT), queue,
+            QuantizeSettings(tmp_path, ROOT, "embedded", None, tmp_path / "shared", ClusterShare(cpus=8, gpus=gpus)),
+            ask_hub=lambda _repo_id, _token: None,
+        )  # fmt: skip
+        return service.plan({"recipe": recipe, "model": LARGE} if recipe == "w8a8-gptq" else {"recipe": recipe})
+
+    small = plan(0, "fp8-dynamic")
+    assert (small.can_start, verdict(small, "Memory"), verdict(small, "Tool")) == (True, "ok", "ok")
+    assert sentence(small, "Memory").endswith("8 CPUs free.")
+    assert "shared folder" in sentence(small, "Disk")
+    large = plan(1, "w8a8-gptq")
+    assert verdict(large, "Memory") == "ok", "this machine could not hold it, and need not"
+    assert sentence(large, "Memory").endswith("8 CPUs, 1 GPU free.")
+    assert "jobs ask the cluster for none (DIPTYCH_RAY_GPUS)" in sentence(plan(0, "w4a16-awq"), "Device")
 
 
 def test_the_script_of_a_job_names_no_folder_that_ends_with_it(tmp_path: Path, service: QuantizeService) -> None:

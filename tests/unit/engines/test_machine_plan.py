@@ -30,14 +30,29 @@ def placed(
     return place_pair(load_pair(ROOT / "profiles", name), choice, read_overrides(serve), reader, machine)
 
 
-def servers(tmp_path: Path, pair: PairProfile, gpus: int) -> list[tuple[LocalServer, Command]]:
+def servers(
+    tmp_path: Path, pair: PairProfile, gpus: int, names: tuple[str, ...] = ()
+) -> list[tuple[LocalServer, Command]]:
     """Of the base and the first candidate."""
     settings = SpecSettings(
         state_dir=Path("/state"), device="cuda" if gpus else "cpu", python=Path("/venv/bin/python"), cpu_threads=1,
-        gpu_count=gpus, inherited={"CUDA_VISIBLE_DEVICES": "7"},
+        gpu_count=gpus, inherited={"CUDA_VISIBLE_DEVICES": "7"}, gpu_names=names,
     )  # fmt: skip
     specs = engine_specs(Catalog([pair]), ModelPreparer(tmp_path, ROOT), settings)[:2]
     return [(spec.server, spec.server.command(f"/models/{spec.engine_id}")) for spec in specs if spec.server]
+
+
+def test_gpus_are_called_what_the_cluster_calls_them(tmp_path: Path) -> None:
+    pair = placed(tmp_path, "pixtral-large-2411", "planned", gpus=8)
+    granted = ("5", "2", "GPU-0a", "7", "1", "0", "3", "4")
+    (_, base), (_, candidate) = servers(tmp_path, pair, 8, granted)
+    assert (base.env["CUDA_VISIBLE_DEVICES"], candidate.env["CUDA_VISIBLE_DEVICES"]) == ("5,2,GPU-0a,7", "1,0")
+
+
+def test_ray_hands_out_the_gpus_of_its_executor(tmp_path: Path) -> None:
+    pair = placed(tmp_path, "pixtral-large-2411", "profile", gpus=8, serve="distributed_executor_backend=ray")
+    (_, base), _ = servers(tmp_path, pair, 8)
+    assert base.env["CUDA_VISIBLE_DEVICES"] == "7", "as the app was started, not one of a machine's"
 
 
 def test_the_planned_124b_pair_starts_on_its_gpus(tmp_path: Path) -> None:
@@ -57,6 +72,9 @@ def test_planned_by_turns_it_sleeps(tmp_path: Path) -> None:
         assert "--enable-sleep-mode" in command.argv
         assert command.env["VLLM_SERVER_DEV_MODE"] == "1"
         assert "--gpu-memory-utilization=0.9" in command.argv
+        assert server.main_memory_asleep("owner/name") is None, "what is not known is not put into main memory"
+        (tmp_path / "model.safetensors").write_bytes(b"x" * 10)
+        assert server.main_memory_asleep(str(tmp_path)) == 10
 
 
 def test_pipeline_and_replicas_reach_the_command_line(tmp_path: Path) -> None:

@@ -172,6 +172,7 @@ def test_the_command_holds_a_folder_of_any_name(tmp_path: Path) -> None:
     start = json.loads((folder.path / START).read_bytes())
     assert start["argv"][-1] == str(folder.path)
     assert start["env"]["DIPTYCH_GROUP"] == str(folder.path)
+    assert start["env"]["CUDA_VISIBLE_DEVICES"] == "", "no GPU was asked for, so it sees none"
 
 
 def test_a_place_without_an_address_takes_nothing_but_still_finds(tmp_path: Path) -> None:

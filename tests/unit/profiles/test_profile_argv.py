@@ -14,7 +14,7 @@ from regenerate import GOLDEN, ROOT, golden_files
 from components.core.errors import InputError
 from components.profiles.argv import EngineCommand, engine_command
 from components.profiles.loader import load_pair
-from components.profiles.schema import HubSource, LocalSource, ModelProfile, PairProfile, RemoteSource
+from components.profiles.schema import HubSource, LocalSource, ModelProfile, PairProfile, RemoteSource, ServeSettings
 
 FORBIDDEN_VARIABLES = {
     "VLLM_SERVER_DEV_MODE",
@@ -91,6 +91,23 @@ def test_nothing_listens_on_tcp_and_nothing_is_trusted(pair: PairProfile) -> Non
 def test_a_share_of_the_gpu_replaces_the_profiles(pair: PairProfile) -> None:
     assert "--gpu-memory-utilization=0.96" in command(pair, pair.base, device="cuda").argv
     assert "--gpu-memory-utilization=0.5" in command(pair, pair.base, device="cuda", gpu_memory_utilization=0.5).argv
+
+
+def test_rays_executor_is_for_gpus_and_knows_its_cluster(pair: PairProfile) -> None:
+    base = pair.base.model_copy(update={"serve": ServeSettings(distributed_executor_backend="ray")})
+    pair = pair.model_copy(update={"models": (base, *pair.candidates)})
+    inherited = {"RAY_ADDRESS": "head:6379", "RAY_AUTH_TOKEN": "t", "RAY_OTHER": "x"}
+    made = command(pair, base, device="cuda", inherited=inherited)
+    assert "--distributed-executor-backend=ray" in made.argv
+    assert {name: value for name, value in made.env.items() if name.startswith("RAY")} == {
+        "RAY_ADDRESS": "head:6379", "RAY_AUTH_TOKEN": "t",
+    }  # fmt: skip
+    for other in (
+        command(pair, base, inherited=inherited),
+        command(pair, pair.candidates[0], device="cuda", inherited=inherited),
+    ):
+        assert "--distributed-executor-backend=ray" not in other.argv
+        assert not any(name.startswith("RAY") for name in other.env)
 
 
 def test_a_repository_is_read_at_its_revision_and_a_folder_offline(pair: PairProfile) -> None:

@@ -29,8 +29,8 @@ def view(name: str, state: JobState, **changes: Any) -> JobView:
         "spec": {},
     }  # fmt: skip
     progress = changes.pop("progress", JobProgress())
-    waiting, stoppable = changes.pop("waiting", ""), changes.pop("stoppable", ())
-    return JobView(job=Job.model_validate({**job, **changes}), progress=progress, waiting=waiting, stoppable=stoppable)
+    told = {name: changes.pop(name) for name in ("waiting", "stoppable", "note") if name in changes}
+    return JobView(job=Job.model_validate({**job, **changes}), progress=progress, **told)
 
 
 def board(*views: JobView, may_control: bool = True, engines: tuple[str, ...] = ()) -> list[dict[str, Any]]:
@@ -48,6 +48,17 @@ def test_only_what_may_be_done_is_offered() -> None:
     assert [row["actions"] for row in rows] == [
         ["cancel"], ["cancel", "down"], ["cancel", "up"], [], ["retry", "duplicate"], ["publish", "duplicate"],
     ]  # fmt: skip
+
+
+def test_a_job_on_a_cluster_says_so_and_what_it_waits_for() -> None:
+    mark = {"address": "http://head.example:8265", "submission_id": "away"}
+    away = view("away", JobState.RUNNING, process=mark, note="Waits on the cluster for a node with 2 CPUs free.")
+    row = board(away)[0]
+    assert (row["message"], row["facts"]) == (
+        "Waits on the cluster for a node with 2 CPUs free.",
+        ["on the Ray cluster"],
+    )
+    assert board(view("part", JobState.FAILED, kind="batch", process=mark))[0]["actions"] == []
 
 
 def test_what_was_published_is_told_and_offers_nothing_more() -> None:
