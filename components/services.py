@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -58,17 +59,17 @@ from components.review.shard import KIND as SHARD
 from components.settings import REPOSITORY, Settings
 from components.storage.answer_records import AnswerRecords, reliance_records, score_records
 from components.storage.benchmarks import BenchmarkRepository
-from components.storage.blobs import BlobStore
 from components.storage.database import Database
-from components.storage.images import ImageLimits, ImageStore
+from components.storage.images import ImageStore
 from components.storage.jobs import JobRepository
+from components.storage.records import Records, open_records
 from components.storage.repeats import RepeatRepository
 from components.storage.review_queue import ReviewQueue
 from components.storage.reviews import ReviewRepository
 from components.storage.shared_folder import SharedFolder
-from components.storage.state_lock import StateLock
 from components.storage.traces import TraceRepository
 
+_LOG = logging.getLogger(__name__)
 NO_ENGINES = "This page replays recorded turns; no engine runs here."
 _DRIVERS = {
     "quantize": "components.quantize.job", "benchmark": "components.benchmark.job", "publish": "components.publish.job",
@@ -107,8 +108,7 @@ class Services:
     recorded: tuple[str, ...]  # ids of the turns that recorded mode shows, those of the running pair first
     review: ReviewService
     database: Database
-    lock: StateLock
-    shared: SharedFolder
+    kept: Records
     profile_errors: tuple[AppError, ...]
 
     @property
@@ -129,20 +129,20 @@ class Services:
                 await self.hub.start(engine_id)
         runner = asyncio.create_task(self.jobs.runner.run(), name="job runner")
         review = asyncio.create_task(self.review.run(), name="review batches")
+        others = asyncio.create_task(self.kept.watch_others(), name="other apps")
         try:
             yield
         finally:
-            runner.cancel()  # the jobs themselves go on; the next start finds them
-            review.cancel()  # the next start goes on with what is not answered
-            await asyncio.wait({runner, review})
+            # The jobs themselves go on, and the next start goes on with what is not answered.
+            for task in (runner, review, others):
+                task.cancel()
+            await asyncio.wait({runner, review, others})
             await self.hub.close()
             self.close()
 
     def close(self) -> None:
         """Close the records and let another app have the state folder."""
-        self.database.close()
-        self.shared.leave()
-        self.lock.release()
+        self.kept.close()
 
 
 def build_services(settings: Settings) -> Services:
@@ -159,7 +159,7 @@ def build_services(settings: Settings) -> Services:
     pair = _placed(load_pair(settings.profiles_dir, settings.pair), settings, reader)
     others, errors = list_pairs(settings.profiles_dir)
     catalog = Catalog([pair, *(_at_a_time(other, settings) for other in others if other.id != pair.id)])
-    kept = _open_records(settings)
+    kept = open_records(settings)
     database, blobs, shared, traces, images = kept.database, kept.blobs, kept.shared, kept.traces, kept.images
     engine_settings = _spec_settings(settings)
     hub = EngineHub(engine_specs(catalog, preparer, engine_settings), closed=NO_ENGINES if settings.recorded else "")
@@ -194,7 +194,7 @@ def build_services(settings: Settings) -> Services:
     )
     repeating = RepeatService(turns=turns, catalog=catalog, hub=hub, repeats=kept.repeats, now=utc_now)
     review = _review_service(
-        settings, database, catalog, hub, turns, scoring, images, traces, scores, jobs.queue, shared.leads, hub_token
+        settings, database, catalog, hub, turns, scoring, images, traces, scores, jobs.queue, shared, hub_token
     )
     return Services(
         settings=settings, pair=pair, catalog=catalog, hub=hub, turns=turns, scoring=scoring, scores=scores,
@@ -202,7 +202,7 @@ def build_services(settings: Settings) -> Services:
         jobs=jobs, quantize=quantize, review=review, benchmarks=benchmarks, cards=cards, publishing=publishing,
         planner=MemoryPlanner(catalog, reader, settings.profiles_dir), metrics=metrics,
         recorded=_recorded(settings, pair, traces, scores, images),
-        database=database, lock=kept.lock, shared=shared, profile_errors=tuple(errors),
+        database=database, kept=kept, profile_errors=tuple(errors),
     )  # fmt: skip
 
 
@@ -217,33 +217,6 @@ def _at_a_time(pair: PairProfile, settings: Settings) -> PairProfile:
     if settings.placement not in ("together", "alternately"):
         return pair
     return pair.model_copy(update={"placement": settings.placement})
-
-
-@dataclass(frozen=True)
-class _Records:
-    lock: StateLock
-    shared: SharedFolder
-    database: Database
-    blobs: BlobStore
-    traces: TraceRepository
-    repeats: RepeatRepository
-    images: ImageStore
-
-
-def _open_records(settings: Settings) -> _Records:
-    """Take the state folder and open what it keeps; what a dead app left open is closed."""
-    lock = StateLock(settings.state_dir)
-    lock.acquire()
-    shared = SharedFolder(settings.files_dir)
-    is_alone, database = shared.arrive(), _open_database(settings, shared)
-    blobs = BlobStore(settings.files_dir / "blobs")
-    traces, repeats = TraceRepository(database, blobs), RepeatRepository(database)
-    if is_alone:
-        traces.recover()
-        repeats.recover()
-    shared.settled()
-    images = ImageStore(blobs, ImageLimits(max_bytes=settings.image_max_bytes), database)
-    return _Records(lock, shared, database, blobs, traces, repeats, images)
 
 
 def _scoring(
@@ -281,14 +254,6 @@ def _card_service(
 ) -> CardService:  # fmt: skip
     written, hardware = ProseStore(settings.files_dir / "cards"), HardwareTable(reader, settings.profiles_dir)
     return CardService(catalog, preparer, jobs.queue, records, written, hardware, REPOSITORY)
-
-
-def _open_database(settings: Settings, shared: SharedFolder) -> Database:
-    database = Database(settings.records_url)
-    database.open()
-    if settings.database_url:
-        shared.check_belongs(database)
-    return database
 
 
 def _benchmark_settings(settings: Settings, pair_id: str) -> BenchmarkSettings:
@@ -349,15 +314,16 @@ def _publish_service(settings: Settings, jobs: JobService, cards: CardService) -
 def _review_service(
     settings: Settings, database: Database, catalog: Catalog, hub: EngineHub, turns: TurnService,
     scoring: ScoringService, images: ImageStore, traces: TraceRepository, scores: AnswerRecords[Score],
-    queue: JobQueue, leads: Callable[[], bool], hub_token: str | None,
+    queue: JobQueue, shared: SharedFolder, hub_token: str | None,
 ) -> ReviewService:  # fmt: skip
     reviews = ReviewRepository(database)
+    bell = shared.bell("batches") if settings.database_url else None  # else no other app has these records
     parts = ElsewhereSettings(settings.state_dir, REPOSITORY, settings.files_dir / "jobs", settings.ray_jobs)
     elsewhere = Elsewhere(catalog, queue, reviews, traces, scores, parts) if settings.cluster else None
     folders = ReviewFolders(settings.state_dir / "uploads", settings.assets_dir / "review")
     return ReviewService(
         reviews=reviews, queue=ReviewQueue(database),
-        runner=BatchRunner(reviews, turns, scoring, catalog, hub, leads, elsewhere),
+        runner=BatchRunner(reviews, turns, scoring, catalog, hub, shared.leads, elsewhere, bell),
         catalog=catalog, images=images, traces=traces, scores=scores, folders=folders, now=utc_now,
         hub_token=hub_token,
     )  # fmt: skip

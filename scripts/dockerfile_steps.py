@@ -173,7 +173,9 @@ class Image:
 def machine_variables() -> dict[str, str]:
     """How this machine reaches a package index; a build would have its own way."""
     named = ("http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
-    return {name: value for name, value in os.environ.items() if name.startswith("PIP_") or name.lower() in named}
+    own = {name: value for name, value in os.environ.items() if name.startswith("PIP_") or name.lower() in named}
+    # As in the Makefile: where PyTorch's own pages can't be reached, pip would ask them six times for every package.
+    return {"PIP_RETRIES": "1", **own}
 
 
 def mount_root(folder: Path) -> Path:

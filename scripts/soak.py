@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import statistics
 import sys
 import time
@@ -24,12 +25,13 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from components.compare.request import Ask, ColumnRequest, messages_for  # noqa: E402
-from components.core.answers import ImageRecord  # noqa: E402
+from components.core.answers import ImageRecord, Sampling  # noqa: E402
 from components.core.errors import AppError  # noqa: E402
 from components.core.states import Outcome  # noqa: E402
 from components.engines.stream import ChatRequest, request_body  # noqa: E402
 from components.services import Services  # noqa: E402
-from scripts.bench import PORT, serving  # noqa: E402
+from scripts.bench import LONG_ANSWERS, PORT, serving  # noqa: E402
+from tests.noise import NOISE  # noqa: E402
 
 SAMPLE_S = 5.0
 WARM_UP = 0.25  # of the time: caches fill, and the newest 512 turns are kept in memory
@@ -37,8 +39,9 @@ GROWTH_MB = 40.0  # what counts as flat: growth after the warm-up
 WHOLE = (Outcome.FINISHED, Outcome.TRUNCATED)
 
 
-def events_of(config: dict[str, Any]) -> dict[str, Any]:
-    """Numbers and inputs of the page's events, as a browser finds them in /config."""
+def events_of(config: dict[str, Any], sampling: Sampling) -> dict[str, Any]:
+    """Numbers and inputs of the page's events, as a browser finds them in /config, with these sampling parameters."""
+    chosen = {"Max tokens": sampling.max_tokens, "Temperature": sampling.temperature, "Seed": str(sampling.seed or "")}
     components = {c["id"]: c for c in config["components"]}
     by_name = {c["props"].get("elem_id"): c["id"] for c in config["components"]}
     timer = next(c["id"] for c in config["components"] if c["type"] == "timer")
@@ -46,7 +49,10 @@ def events_of(config: dict[str, Any]) -> dict[str, Any]:
     def event(trigger: int, name: str) -> dict[str, Any]:
         (found,) = (d for d in config["dependencies"] if [trigger, name] in d["targets"])
         given = (components[i] for i in found["inputs"])
-        inputs = [None if one["type"] == "state" else one["props"].get("value") for one in given]
+        inputs = [
+            None if one["type"] == "state" else chosen.get(one["props"].get("label"), one["props"].get("value"))
+            for one in given
+        ]
         return {"function": found["id"], "inputs": inputs, "trigger": trigger}
 
     asks = [event(by_name["dt-composer"], f"ask{column}") for column in range(2)]
@@ -56,25 +62,26 @@ def events_of(config: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def questions_of(services: Services) -> list[tuple[str, ImageRecord | None]]:
-    """The pair's examples, their pictures stored."""
-    return [
-        (
-            example.prompt,
-            services.images.ingest(ROOT / example.image, Path(example.image).name) if example.image else None,
-        )
-        for example in services.pair.examples
-    ]
+def questions_of(services: Services, *, long: bool) -> list[tuple[str, ImageRecord | None]]:
+    """The pair's examples, their pictures stored; ``long``: noise instead of their questions, for long answers."""
+    found = []
+    for number, example in enumerate(services.pair.examples):
+        picture = ROOT / example.image if example.image else None
+        image = services.images.ingest(picture, picture.name) if picture else None
+        found.append((f"{number} {NOISE}" if long else example.prompt, image))
+    return found
 
 
-def direct_bodies(services: Services, prompt: str, image: ImageRecord | None) -> list[dict[str, Any]]:
+def direct_bodies(
+    services: Services, prompt: str, image: ImageRecord | None, sampling: Sampling
+) -> list[dict[str, Any]]:
     """The requests that the app would send for that question, one for each engine."""
     bodies = []
     for engine_id in services.first_engines:
         column, images = ColumnRequest(position=0, engine_id=engine_id), (image,) if image else ()
         ask = Ask(key="0" * 16, prompt=prompt, images=images, columns=(column,))
         messages = messages_for(ask, (), (), services.turns.data_url)
-        request = ChatRequest(messages=messages, sampling=services.pair.sampling)
+        request = ChatRequest(messages=messages, sampling=sampling)
         bodies.append(request_body(request, services.hub.client(engine_id)))
     return bodies
 
@@ -123,9 +130,9 @@ def faults_of(turns: list[dict[str, Any]]) -> list[str]:
 
 
 def percentile(values: list[float], share: float) -> float:
-    """The smallest value that this share of all does not exceed."""
+    """The smallest value that this share of all does not exceed; not a number of none."""
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else math.nan
 
 
 def show_latency(turns: list[dict[str, Any]], services: Services) -> None:
@@ -170,13 +177,16 @@ def show_memory(samples: list[tuple[float, float]], turns: int) -> bool:
 async def main(options: argparse.Namespace) -> int:
     """Start everything, let them ask, count."""
     async with serving(options.pair) as (services, config):
-        questions = questions_of(services)
+        sampling = Sampling(**services.pair.sampling.model_dump())
+        if options.long:
+            sampling = sampling.model_copy(update={"max_tokens": 256, **LONG_ANSWERS})
+        questions = questions_of(services, long=options.long)
         clients = [services.hub.client(engine_id) for engine_id in services.first_engines]
         job = {
-            **events_of(config), "users": options.users, "direct_users": options.direct_users,
+            **events_of(config, sampling), "users": options.users, "direct_users": options.direct_users,
             "seconds": options.minutes * 60, "think_s": options.think,
             "questions": [[prompt, image and image.sha256] for prompt, image in questions],
-            "bodies": [direct_bodies(services, prompt, image) for prompt, image in questions],
+            "bodies": [direct_bodies(services, prompt, image, sampling) for prompt, image in questions],
             "engines": [{"uds": str(client.address), "key": client.api_key} for client in clients],
         }  # fmt: skip
         turns, samples = await ask_for_a_while(job)
@@ -201,6 +211,7 @@ if __name__ == "__main__":
     parser.add_argument("--users", type=int, default=32, help="pages that are open at once")
     parser.add_argument("--direct-users", type=int, default=4, help="who ask the engines directly meanwhile")
     parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--long", action="store_true", help="answers of some 200 tokens instead of a few words")
     parser.add_argument(
         "--think", type=float, default=2.0, help="seconds between an answer and the next question, about"
     )

@@ -89,7 +89,7 @@ class RunningApp:
         self.url = f"http://127.0.0.1:{self.port}/"
         self._arguments = arguments
         own = {name: value for name, value in os.environ.items() if not name.startswith(("DIPTYCH_", "GRADIO_"))}
-        self._environment = {**own, **(environment or {})}
+        self.environment = {**own, **(environment or {})}
         self.log = state_dir / "app.log"
         self.process: subprocess.Popen[bytes] | None = None
         self._http = httpx.Client(trust_env=False)  # one for all calls: making one costs more than a call
@@ -99,7 +99,7 @@ class RunningApp:
         argv = [sys.executable, str(self.root / "app.py"), "--port", str(self.port), "--state-dir", str(self.state_dir)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*argv, *self._arguments], cwd=self.root, env=self._environment, stdout=log, stderr=log
+                [*argv, *self._arguments], cwd=self.root, env=self.environment, stdout=log, stderr=log
             )
         return self
 

@@ -9,12 +9,13 @@
     ["chunks", "Chunks", "", "Of the text, from its beginning; more is surer and takes longer"],
     ["items_file", "Items of your own", "/folder/rows.jsonl", "Lines of {messages, answers, images, metric}"],
     ["items", "Items", "", "Questions asked of both models; of each task"],
+    ["vision_sets", "Published sets", "chartqa, mmmu", "vqav2, docvqa, chartqa, mathvista, mmmu; from the hub"],
     ["lm_eval", "Text tasks of lm-eval", "mmlu, mgsm_native_cot_en", "Names; diptych_choices and diptych_sums come with Diptych, others from the hub"],
     ["requests", "Requests", "", "Of each use case and level in one round"],
     ["output_tokens", "Output tokens", "", "Length of the answers under load"],
     ["usd_per_hour", "USD per hour", "", "Of one device; without it there is no cost"]];
   const NUMBERS = ["chunks", "items", "requests", "output_tokens", "usd_per_hour"];
-  const LISTS = ["lm_eval"];
+  const LISTS = ["vision_sets", "lm_eval"];
   const OUTCOMES = { pass: "dt-ok", warn: "dt-warn", fail: "dt-bad", "not enough data": "" };
   const SUITES = { quality: "Quality", accuracy: "Accuracy", throughput: "Throughput", cost: "Cost" };
 

@@ -157,10 +157,19 @@
     sheet.showModal();
     return sheet;
   }
-  onKey("?", "This list", () => {
-    openSheet("Keys", el("dl", { class: "dt-keys" },
-      keys.map((k) => [el("dt", {}, el("kbd", {}, k.key === " " ? "Space" : k.key === "Escape" ? "Esc" : k.key)), el("dd", {}, k.label)]),
-      el("dt", {}, el("kbd", {}, "Enter")), el("dd", {}, "Ask (Shift + Enter for a new line)")));
+  const KEY_NAMES = { " ": "Space", Escape: "Esc", ArrowLeft: "←", ArrowRight: "→" };
+  /* Keys that are not handled here: those of a field or of the picture. */
+  const MORE_KEYS = { Compare: [["Enter", "Ask (Shift + Enter for a new line)"]], Review: [["Ctrl + Enter", "Save and next, from a field too"]], Everywhere: [["+ − 0", "Zoom in, zoom out, fit, while the picture has the focus; the arrows move it"]] };
+  onKey("?", "Everywhere: this list", () => {
+    const groups = { Compare: [], Review: [], Everywhere: [] };
+    for (const { key, label } of keys) {
+      const [, group, words] = /^(?:(Review|Everywhere): )?(.*)$/.exec(label);
+      groups[group || "Compare"].push([KEY_NAMES[key] || key, words[0].toUpperCase() + words.slice(1)]);
+    }
+    const shown = document.querySelector("#dt-tabs > .tab-wrapper [role=tab][aria-selected=true]")?.textContent.trim();
+    const names = Object.keys(groups).sort((one, two) => (two === shown) - (one === shown));
+    openSheet("Keys", names.map((name) => [el("h3", {}, name), el("dl", { class: "dt-keys" },
+      [...groups[name], ...MORE_KEYS[name]].map(([key, words]) => [el("dt", {}, el("kbd", {}, key)), el("dd", {}, words)]))]));
   });
 
   /** Go to a tab, as a click on it would. */

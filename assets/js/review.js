@@ -53,7 +53,7 @@
       element.classList.add("dt-busy");
       trigger(event, { ...review.query(), ...data, key: me.key });
       clearTimeout(me.timer);
-      me.timer = setTimeout(() => { settle(); say("The server did not answer.", "What you wrote is kept. Try again."); }, PATIENCE_MS);
+      me.timer = setTimeout(() => { settle(); me.waiting = null; say("The server did not answer.", "What you wrote is kept. Try again."); }, PATIENCE_MS);
     }
     function goOn() {
       const wanted = me.waiting;
@@ -67,7 +67,7 @@
       if (!value.key || value.key !== me.key) { if (!me.item) draw(); return; }
       settle();
       if (value.refused) { say(value.refused.message, value.refused.hint); goOn(); return; }
-      if (value.stored) { keep.drop(`draft.${value.stored}`); d.toast("Saved"); }
+      if (value.stored) { keep.drop(place(value.stored)); d.toast("Saved"); }
       if (value.undone) d.toast("Taken back");
       me.judged = value.judged || [];
       me.progress = value.progress;
@@ -83,18 +83,20 @@
       me.item = item;
       me.heat = false;
       shownImage = 0;
-      const own = item && (item.verdict || keep.get(`draft.${item.item_id}`, null) || item.draft);
+      const own = item && (item.verdict || keep.get(place(item.item_id), null) || item.draft);
       me.draft = empty();
       for (const name of Object.keys(me.draft)) if (own && name in own) me.draft[name] = own[name];
       zoom.fit();
       draw();
     }
+    /** Where a draft is kept in this browser: people who share it must not see each other's. */
+    function place(id) { return `draft.${review.reviewer}.${id}`; }
     /** Keep what is not submitted: here at once, on the server a little later. */
     let saving = null;
     function save() {
       if (!me.item) return;
       const id = me.item.item_id;
-      keep.set(`draft.${id}`, me.draft);
+      keep.set(place(id), me.draft);
       clearTimeout(saving);
       saving = setTimeout(() => trigger("draft", { reviewer: review.reviewer, item_id: id, draft: me.draft }), DRAFT_MS);
     }
@@ -121,7 +123,7 @@
       const place = me.judged.indexOf(me.item?.item_id);
       const at = place < 0 ? me.judged.length : place;
       const to = at + step;
-      if (to < 0) { say("This is the first item you judged.", ""); return; }
+      if (to < 0) { say(me.judged.length ? "This is the first item you judged." : "You have judged nothing in this batch yet.", ""); return; }
       if (to < me.judged.length) send("open", { item_id: me.judged[to] });
       else if (place >= 0) send("next", {});
       else if (me.item) send("skip", { item_id: me.item.item_id });

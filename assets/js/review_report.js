@@ -13,8 +13,12 @@
   const chance = (p) => (p === null ? "no item changed" : `p = ${p.toPrecision(3)}`);
 
   window.diptych.reviewReport = function (element, props, trigger, watch) {
-    let page = 0, filter = {}, asked = 0, answered = 0;
-    d.bind(props, watch, (value) => { if (value.items) { answered = value.asked; if (answered !== asked) return; } if (value.refused) answered = asked; if (review.mode === "report" && (value.report || value.refused)) report(value); if (review.mode === "items" && (value.items || value.refused)) items(value); });
+    let page = 0, filter = {}, asked = 0;
+    d.bind(props, watch, (value) => {
+      if ((value.items && value.asked !== asked) || (value.report && value.report.batch !== review.batch)) return; // of an earlier wish
+      if (review.mode === "report" && (value.report || value.refused)) report(value);
+      if (review.mode === "items" && (value.items || value.refused)) items(value);
+    });
     review.listeners.push((what) => {
       if (review.mode === "judge") { fill(element); return; }
       if (what === "mode" || what === "batch") ask();
@@ -24,13 +28,7 @@
       if (review.mode === "report") trigger("report", { batch: review.batch, reviewer: review.reviewer });
       else look();
     }
-    function look() { asked += 1; send(asked); }
-    /* Gradio may drop an event while the one before is under way: what is not answered is asked for again. */
-    function send(mine) {
-      if (mine !== asked || answered === asked || review.mode !== "items") return;
-      trigger("items", { batch: review.batch, page, filter, asked });
-      setTimeout(send, 2000, mine);
-    }
+    function look() { asked += 1; trigger("items", { batch: review.batch, page, filter, asked }); }
     const refusal = (refused) => el("p", { class: "dt-fault", role: "alert" }, refused.message, ` ${refused.hint || ""}`);
     const table = (head, rows) => el("table", { class: "dt-table" }, el("thead", {}, el("tr", {}, head.map((h) => el("th", { scope: "col" }, h)))), el("tbody", {}, rows.map((row) => el("tr", {}, row.map((cell, i) => el(i ? "td" : "th", i ? {} : { scope: "row" }, cell))))));
 

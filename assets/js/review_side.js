@@ -35,7 +35,7 @@
       drawn = key;
       fill(element, modes(), review.mayReview && review.reviewer ? el("p", { class: "dt-soft dt-who" }, `Reviewing as ${review.reviewer} `, review.user ? null : el("button", { class: "dt-link", type: "button", onclick: () => { review.name = ""; review.keep.drop("reviewer"); review.changed("who"); } }, "Change")) : null,
         el("h3", {}, "Batches"), (value.batches || []).map(line), value.batches?.length ? null : el("p", { class: "dt-soft" }, "None yet."),
-        review.isOwner && !d.recorded ? button("New batch", () => trigger("form", {})) : null, queue());
+        review.isOwner && !d.recorded ? button("New batch", () => trigger("form", {})) : null, review.mayReview ? queue() : null);
     }
     function modes() {
       const all = [["judge", "Judge"], ["report", "Report"], ...(review.isOwner ? [["items", "Items"]] : [])];

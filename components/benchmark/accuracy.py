@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,14 @@ async def ask_all(
 
     await run_all(one(index, item) for index, item in enumerate(items))
     return [found[index] for index in range(len(items))]
+
+
+def judged_by(metric: str, items: Sequence[Item], answers: Sequence[Judged]) -> list[Judged]:
+    """The same answers under another metric."""
+    return [
+        one if one.score is None else replace(one, score=METRICS[metric](one.answer, item.answers))
+        for item, one in zip(items, answers, strict=True)
+    ]
 
 
 async def _ask(

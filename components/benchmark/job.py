@@ -17,7 +17,7 @@ from pathlib import Path
 import orjson
 from pydantic import JsonValue
 
-from components.benchmark.accuracy import ComparedItems, Judged, MeasuredSet, add_accuracy, ask_all
+from components.benchmark.accuracy import ComparedItems, Judged, MeasuredSet, add_accuracy, ask_all, judged_by
 from components.benchmark.environment import environment
 from components.benchmark.flipped import folder_name, keep_flipped
 from components.benchmark.load import LoadMaker
@@ -26,12 +26,13 @@ from components.benchmark.quality_records import add_generation, add_quality
 from components.benchmark.rates import add_rates, measure_rates
 from components.benchmark.recorder import Recorder
 from components.benchmark.rows import Item, read_items
-from components.benchmark.spec import BenchmarkSpec
+from components.benchmark.spec import AccuracySettings, BenchmarkSpec
 from components.benchmark.store import PieceStore
 from components.benchmark.tasks import until_cancelled
 from components.benchmark.text_tasks import TextTaskRun, compare_answers
 from components.benchmark.throughput import add_cost, add_throughput, measure_throughput
 from components.benchmark.tokens import TextTokenizer, load_tokenizer
+from components.benchmark.vision_sets import VISION_SETS, VisionSet, fetch_items
 from components.benchmark.weights import weights_bytes
 from components.core.benchmarks import RecordBatch
 from components.engines.exact_scoring import ExactScorer
@@ -42,6 +43,7 @@ from components.profiles.schema import ModelProfile
 
 RECORDS, KL_BASE = "records.json", "base.kld"
 _WORDS_FOR_LOAD = 400_000  # characters
+_MOST_ITEMS = 20_000
 _PAUSE_S = 0.3  # between two events: a page asks every second or so
 
 
@@ -152,6 +154,8 @@ class Driver:
         settings, found = self._spec.accuracy, []
         if settings.file is not None:
             found.append(await self._items(now, Path(settings.file)))
+        for name in settings.vision_sets:
+            found += await self._vision_set(now, VISION_SETS[name])
         if settings.lm_eval:
             found += await self._text_tasks(now)
         if not found:
@@ -168,11 +172,32 @@ class Driver:
         settings = self._spec.accuracy
         items = await asyncio.to_thread(read_items, file, settings.items)
         if self._base_answers is None:
-            self._base_answers = await self._ask(now.base, items, file, "base")
-        answers = await self._ask(now.candidate, items, file, now.model.id)
+            self._base_answers = await self._ask(now.base, items, file, "base", settings)
+        answers = await self._ask(now.candidate, items, file, now.model.id, settings)
         metric = settings.metric or ", ".join(sorted({item.metric for item in items}))
         found = ComparedItems.of(items, self._base_answers, answers)
         return MeasuredSet(settings.name, metric, found, asked=len(items), pictures=file.parent)
+
+    async def _vision_set(self, now: _Pair, wanted: VisionSet) -> list[MeasuredSet]:
+        self._say("Accuracy", f"Fetching {wanted.repo_id}")
+        limit = self._spec.accuracy.items or _MOST_ITEMS
+        file = await asyncio.to_thread(fetch_items, wanted, limit, self._work / "sets" / wanted.id)
+        items = await asyncio.to_thread(read_items, file, limit)
+        room = min(now.base.max_model_len, now.candidate.max_model_len) // 2
+        longest = min(wanted.max_tokens, room)
+        settings = self._spec.accuracy.model_copy(update={"metric": None, "max_tokens": longest})
+        base, candidate = [
+            await self._ask(served, items, file, f"{wanted.id}-{name}", settings)
+            for served, name in ((now.base, "base"), (now.candidate, now.model.id))
+        ]
+        found = []
+        for metric in wanted.metrics:
+            judged = [judged_by(metric, items, answers) for answers in (base, candidate)]
+            name = wanted.id if len(wanted.metrics) == 1 else f"{wanted.id}, {metric.split('_')[0]}"
+            compared = ComparedItems.of(items, *judged)
+            details = {"set": wanted.repo_id, "max_tokens": longest}
+            found.append(MeasuredSet(name, metric, compared, len(items), file.parent, details))
+        return found
 
     async def _text_tasks(self, now: _Pair) -> list[MeasuredSet]:
         spec = self._spec
@@ -184,12 +209,14 @@ class Driver:
         await asyncio.to_thread(shutil.rmtree, work, ignore_errors=True)
         return compare_answers(base, candidate)
 
-    async def _ask(self, served: Served, items: list[Item], file: Path, name: str) -> list[Judged]:
+    async def _ask(
+        self, served: Served, items: list[Item], file: Path, name: str, settings: AccuracySettings
+    ) -> list[Judged]:
         def tell(done: int, count: int) -> None:
             self._tell("Accuracy", done, count, f"{served.client.served_model} answers", None)
 
         store = PieceStore(self._work / "answers")
-        return await ask_all(served.client, items, file.parent, self._spec.accuracy, store, f"answers-{name}", tell)
+        return await ask_all(served.client, items, file.parent, settings, store, f"answers-{name}", tell)
 
     async def _throughput(self, now: _Pair) -> None:
         settings, pair = self._spec.throughput, self._spec.pair

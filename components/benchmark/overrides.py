@@ -23,6 +23,7 @@ from components.benchmark.spec import (
 )
 from components.benchmark.text_tasks import check_task_names
 from components.benchmark.throughput import CARD_USE_CASES
+from components.benchmark.vision_sets import check_set_names
 from components.core.answers import Record
 from components.core.errors import InputError
 from components.profiles.loader import load_hardware
@@ -52,6 +53,7 @@ class Overrides(Record):
     all_chunks: bool = Field(default=False, description="The whole text")
     items_file: str | None = Field(default=None, max_length=1000, description="rows.jsonl of one's own")
     items: int | None = Field(default=None, ge=2, le=20_000)
+    vision_sets: tuple[str, ...] = Field(default=(), max_length=8, description="Published sets, such as chartqa")
     lm_eval: tuple[str, ...] = Field(default=(), max_length=16, description="Text tasks for lm-eval, such as mmlu")
     shots: int | None = Field(default=None, ge=0, le=64, description="Examples before them; None = as the task says")
     metric: str | None = Field(default=None)
@@ -108,6 +110,7 @@ def check_overrides(given: object) -> Overrides:
     for case in found.use_cases or ():
         _one_of(case, tuple(case.id for case in CARD_USE_CASES), "use_cases")
     check_task_names(found.lm_eval)
+    check_set_names(found.vision_sets)
     if any(not 0 < share <= 2 for share in found.rate_shares):
         raise InputError(
             "rate_shares holds a share that can't be used.",
@@ -143,7 +146,7 @@ def settings_of(given: Overrides, pair: PairProfile, repository: Path, device: L
     own = pair.id == EMBEDDED or pair.id.startswith(f"made-{EMBEDDED}")
     return SuiteSettings(
         quality=_quality(given, sets, own=own, device=device, window=_longest(pair)),
-        accuracy=_accuracy(given, sets, own=own),
+        accuracy=_accuracy(given, sets, own=own, vision=pair.vision),
         throughput=_throughput(given, pair, device),
         cost=_cost(given, repository, device),
     )
@@ -217,7 +220,9 @@ def _text(given: Overrides, sets: Path, own: bool) -> TextCorpus:
     return TextCorpus(name=name, file=str(sets / name / "text.txt"), convention=given.convention, note=note)
 
 
-def _accuracy(given: Overrides, sets: Path, *, own: bool) -> AccuracySettings:
+def _accuracy(given: Overrides, sets: Path, *, own: bool, vision: bool) -> AccuracySettings:
+    if given.vision_sets and not vision:
+        raise InputError("A text pair takes no pictures.", "Accepted: lm_eval.", field="overrides.vision_sets")
     file, name = (sets / "embedded-questions" / "rows.jsonl", "embedded-questions") if own else (None, "")
     if given.items_file is not None:
         file = Path(given.items_file)
@@ -228,7 +233,7 @@ def _accuracy(given: Overrides, sets: Path, *, own: bool) -> AccuracySettings:
     changed = {"max_tokens": given.max_tokens} if given.max_tokens else {}
     return AccuracySettings(
         file=str(file) if file else None, name=name, items=given.items or 300, metric=given.metric,
-        lm_eval=given.lm_eval, shots=given.shots, **changed,
+        vision_sets=given.vision_sets, lm_eval=given.lm_eval, shots=given.shots, **changed,
     )  # fmt: skip
 
 

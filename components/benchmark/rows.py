@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,13 @@ from components.core.answers import Record
 from components.core.errors import InputError
 
 _MAX_BYTES, _MAX_ROWS, _MAX_PICTURE_BYTES = 64 * 2**20, 20_000, 20 * 2**20
-_KINDS = {b"\x89PNG": "png", b"\xff\xd8\xff\xe0": "jpeg", b"\xff\xd8\xff\xe1": "jpeg", b"\xff\xd8\xff\xdb": "jpeg"}
+PICTURE_KINDS = {
+    b"\x89PNG": "png",
+    b"\xff\xd8\xff\xe0": "jpeg",
+    b"\xff\xd8\xff\xe1": "jpeg",
+    b"\xff\xd8\xff\xdb": "jpeg",
+}
+_PLACE = re.compile(r"(<image [1-9]>)")
 
 
 class Message(Record):
@@ -72,7 +79,7 @@ def _item(line: str, number: int, file: Path, field: str) -> Item:
 
 
 def messages_of(item: Item, folder: Path) -> list[dict[str, Any]]:
-    """OpenAI messages; the pictures stand before the first user's text.
+    """OpenAI messages; the pictures stand before the first user's text, or where it says ``<image 1>`` and so on.
 
     Raises:
         InputError: a picture is missing, lies elsewhere, or is no PNG or JPEG.
@@ -80,12 +87,28 @@ def messages_of(item: Item, folder: Path) -> list[dict[str, Any]]:
     urls = [data_url(folder, name) for name in item.images]
     found: list[dict[str, Any]] = []
     for message in item.messages:
-        parts = [{"type": "image_url", "image_url": {"url": url}} for url in urls] if message.role == "user" else []
-        content: Any = [*parts, {"type": "text", "text": message.content}] if parts else message.content
+        content: Any = message.content
+        if urls and message.role == "user":
+            content = _with_pictures(
+                message.content, [{"type": "image_url", "image_url": {"url": url}} for url in urls]
+            )
         found.append({"role": message.role, "content": content})
         if message.role == "user":
             urls = []
     return found
+
+
+def _with_pictures(text: str, pictures: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each picture where the text names it by its number; those it does not name stand before it."""
+    named = {number for number in range(1, len(pictures) + 1) if f"<image {number}>" in text}
+    parts = [picture for number, picture in enumerate(pictures, 1) if number not in named]
+    for piece in _PLACE.split(text):
+        number = int(piece[7:-1]) if _PLACE.fullmatch(piece) else 0
+        if number in named:
+            parts.append(pictures[number - 1])
+        elif piece.strip() or text == piece:
+            parts.append({"type": "text", "text": piece})
+    return parts
 
 
 def data_url(folder: Path, name: str) -> str:
@@ -99,7 +122,7 @@ def data_url(folder: Path, name: str) -> str:
     if not path.is_relative_to(folder.resolve()) or not path.is_file() or path.stat().st_size > _MAX_PICTURE_BYTES:
         raise InputError(f"There is no picture {name[:80]!r}.", accepted, field="overrides.items_file")
     data = path.read_bytes()
-    kind = _KINDS.get(data[:4])
+    kind = PICTURE_KINDS.get(data[:4])
     if kind is None:
         raise InputError(f"{name[:80]!r} is no picture that can be sent.", accepted, field="overrides.items_file")
     return f"data:image/{kind};base64," + base64.b64encode(data).decode("ascii")

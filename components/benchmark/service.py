@@ -85,7 +85,8 @@ class BenchmarkService:
         pair, candidates = self._models(spec.get("models"))
         overrides = check_overrides({} if spec.get("overrides") is None else spec["overrides"])
         settings = settings_of(overrides, pair, self._settings.repository, self._settings.device)
-        if suite == "accuracy" and settings.accuracy.file is None and not settings.accuracy.lm_eval:
+        asked = settings.accuracy
+        if suite == "accuracy" and not (asked.file or asked.lm_eval or asked.vision_sets):
             raise InputError(
                 f"There are no items for {pair.title}.", "Name a rows.jsonl with answers, or tasks of lm-eval.",
                 field="overrides.items_file",

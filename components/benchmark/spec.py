@@ -52,6 +52,7 @@ class AccuracySettings(Record):
     name: str = ""
     items: int | None = Field(default=300, ge=2, description="From the beginning; None = all")
     metric: str | None = Field(default=None, description="For all items; None = each row's own")
+    vision_sets: tuple[str, ...] = Field(default=(), description="Published sets, from the hub")
     lm_eval: tuple[str, ...] = Field(default=(), description="Text tasks that lm-eval asks")
     shots: int | None = Field(default=None, ge=0, description="Examples before them; None = as the task says")
     max_tokens: int = Field(default=96, ge=1)

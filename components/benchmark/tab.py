@@ -21,10 +21,8 @@ from components.engines.supervisor import EngineHub
 from components.jobs.service import JobService, JobView
 from components.ui.access import Access
 from components.ui.messages import warn
-from components.ui.views import Refresh, view
+from components.ui.views import EACH, PLAIN, QUIET, Refresh, view
 
-_QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
-_PLAIN: dict[str, Any] = {**_QUIET, "preprocess": False, "postprocess": False}
 # (jobs, now, may control) → the value of the view "jobs", which is the Quantize room's
 BoardOf = Callable[[Sequence[JobView], datetime, bool], dict[str, Any]]
 
@@ -65,15 +63,15 @@ def create_benchmark_tab(
                 "benchmarkResults", {}, events=["look", "review", "write"], server_functions=[card, question],
                 elem_id="dt-results",
             )  # fmt: skip
-    wizard.start(hands.start, None, [wizard, listed], **_PLAIN)
-    listed.act(hands.act, None, listed, **_PLAIN)
-    listed.poll(hands.poll, None, listed, **_PLAIN)
-    shown.look(hands.show, None, shown, **_PLAIN)
-    shown.review(hands.with_results("reviewed", items.review), None, shown, **_PLAIN)
-    shown.write(hands.with_results("written", items.write), None, shown, **_PLAIN)
-    gr.on(None, hands.form, None, wizard, **_QUIET)
-    gr.on(None, hands.poll, None, listed, **_QUIET)
-    gr.on(None, hands.show, None, shown, **_QUIET)
+    wizard.start(hands.start, None, [wizard, listed], **PLAIN)
+    listed.act(hands.act, None, listed, **EACH)
+    listed.poll(hands.poll, None, listed, **PLAIN)
+    shown.look(hands.show, None, shown, **EACH)
+    shown.review(hands.with_results("reviewed", items.review), None, shown, **PLAIN)
+    shown.write(hands.with_results("written", items.write), None, shown, **PLAIN)
+    gr.on(None, hands.form, None, wizard, **QUIET)
+    gr.on(None, hands.poll, None, listed, **QUIET)
+    gr.on(None, hands.show, None, shown, **QUIET)
     add_benchmark_api(benchmarks, card_of, access)
     return Refresh((), (listed, shown), lambda request, _: [hands.board(request), hands.results(request)])
 

@@ -16,11 +16,7 @@ from components.core.errors import AppError
 from components.core.repeats import MOST
 from components.ui.access import Access
 from components.ui.endpoints import add_endpoint
-
-_QUIET: dict[str, Any] = {
-    "show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None, "preprocess": False,
-    "postprocess": False,
-}  # fmt: skip
+from components.ui.views import EACH, PLAIN
 
 
 def wire_repeat(card: gr.HTML, repeating: RepeatService, access: Access) -> None:
@@ -50,9 +46,9 @@ def wire_repeat(card: gr.HTML, repeating: RepeatService, access: Access) -> None
     async def halt_repeat(event: gr.EventData) -> None:
         repeating.halt(str((event._data or {}).get("repeat")))  # noqa: SLF001
 
-    card.look(look_for_repeats, None, card, trigger_mode="always_last", **_QUIET)
-    card.run(repeat_turn, None, card, trigger_mode="multiple", **_QUIET)
-    card.halt(halt_repeat, None, None, trigger_mode="multiple", **_QUIET)
+    card.look(look_for_repeats, None, card, trigger_mode="always_last", **PLAIN)
+    card.run(repeat_turn, None, card, **EACH)
+    card.halt(halt_repeat, None, None, **EACH)
 
 
 class _Shown:

@@ -30,7 +30,10 @@ from components.storage.images import ImageStore
 from components.storage.traces import TraceRepository
 
 _ENGINES_FIRST_S = 0.25  # packing and writing a turn takes some ms of a core, which the first token needs
-_KEPT_TURNS = 512  # finished turns kept in memory for the next turn's history; the database has them all
+# Turns that are over and kept in memory for the next turn's history; the database has them all. A token with its twenty
+# alternatives takes 14 kB here: without the second bound 512 turns of two answers of 256 tokens would take 3.5 GB.
+_KEPT_TURNS = 512
+_KEPT_TOKENS = 8_000
 
 
 class UtcClock(Protocol):
@@ -52,6 +55,16 @@ class LiveTurn:
     answering: asyncio.Event  # a first token has come, or a column has ended without one
     streams: dict[str, ColumnStream] = field(default_factory=dict)
     trouble: dict[str, object] | None = None  # what went wrong with keeping it, for the page
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all answers that it holds, those of the turns before it too."""
+        return sum(len(stored.answer.tokens) for turn in (*self.parents, self.trace) for stored in turn.answers)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether an answer is still to come."""
+        return any(stored.answer.outcome is Outcome.STREAMING for stored in self.trace.latest_answers)
 
     def slot(self, position: int) -> AnswerSlot | None:
         """The newest place for an answer of that column."""
@@ -87,7 +100,7 @@ class TurnService:
         if task is None:
             task = asyncio.create_task(self._make(ask))
             self._turns[ask.key] = task
-            while len(self._turns) > _KEPT_TURNS:
+            while len(self._turns) > _KEPT_TURNS:  # those that were refused are nowhere else
                 self._turns.popitem(last=False)
         return await asyncio.shield(task)
 
@@ -210,7 +223,7 @@ class TurnService:
         """
         self._hub.check_open()
         live = self._live.get(trace_id) or await self._revive(trace_id)
-        if any(stored.answer.outcome is Outcome.STREAMING for stored in live.trace.latest_answers):
+        if live.is_open:
             raise InputError("This turn is still being answered.", "Wait for its end, or stop it.", field="trace_id")
         slots = [stored.slot for stored in live.trace.latest_answers]
         requests = await asyncio.to_thread(lambda: [self._chat_request(live, slot) for slot in slots])
@@ -291,11 +304,12 @@ class TurnService:
             for a in live.trace.answers
         )
         live.trace = live.trace.model_copy(update={"answers": answers})
-        if any(a.answer.outcome is Outcome.STREAMING for a in live.trace.latest_answers):
+        if live.is_open:
             return
         alarms = alarms_of(live.trace)
         live.trace = live.trace.model_copy(update={"alarms": alarms})
         await asyncio.to_thread(self._traces.set_alarms, live.trace.id, alarms)
+        self._forget_oldest()
 
     def stop(self, trace_id: str, position: int | None = None) -> None:
         """End the answers of a turn (of one column, or of all); what came so far is kept."""
@@ -329,11 +343,19 @@ class TurnService:
 
     def _remember(self, live: LiveTurn) -> None:
         self._live[live.trace.id] = live
-        while len(self._live) > _KEPT_TURNS:
-            oldest = next(iter(self._live))
-            if self._live[oldest].streams:
-                break
-            del self._live[oldest]
+        self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        """Turns that are over leave memory, oldest first, when there are too many or their answers are too long."""
+        held = sum(live.tokens for live in self._live.values())
+        for trace_id, live in list(self._live.items())[:-1]:
+            if len(self._live) <= _KEPT_TURNS and held <= _KEPT_TOKENS:
+                return
+            if live.streams or (live.is_open and len(self._live) <= _KEPT_TURNS):
+                continue
+            held -= live.tokens
+            del self._live[trace_id]
+            self._turns.pop(live.ask.key, None)
 
 
 def label_of(entry: CatalogEntry, status: EngineStatus) -> ColumnLabel:

@@ -8,7 +8,6 @@ waited for another engine for ``stint_s``, newcomers line up too. Belongs to one
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
@@ -35,10 +34,11 @@ class Alternation:
     Args:
         monotonic: a clock, s.
         stint_s: see above.
+        linger_s: how long an engine that nobody needs stays up while another one is waited for.
     """
 
-    def __init__(self, monotonic: Callable[[], float], stint_s: float) -> None:
-        self._monotonic, self._stint_s = monotonic, stint_s
+    def __init__(self, monotonic: Callable[[], float], stint_s: float, linger_s: float) -> None:
+        self._monotonic, self._stint_s, self._linger_s = monotonic, stint_s, linger_s
         self._engines: dict[str, TurnTaker] = {}
         self._taking_part: set[str] = set()
         self._up: str | None = None  # that has the device; None while it changes hands, and at first
@@ -137,8 +137,15 @@ class Alternation:
             elif self._leases:
                 self._freed.clear()
                 await self._freed.wait()
-            else:
+            elif not await self._goes_on() and target in {wait.engine_id for wait in self._queue}:
                 await self._hand_over(target)
+
+    async def _goes_on(self) -> bool:
+        """Whether somebody asks the engine that is up again: who stores an answer before the next question does."""
+        if self._up is None or self._engines[self._up].status.turn is None:
+            return False
+        await asyncio.sleep(self._linger_s)
+        return self._leases > 0
 
     async def _hand_over(self, target: str) -> None:
         self._up = None
@@ -153,6 +160,8 @@ class Alternation:
             if any(wait.engine_id == target for wait in self._queue):  # they may have gone meanwhile
                 await self._engines[target].wake()
                 self._up = target
+                if target not in self._taking_part:  # a person stopped it in this very moment
+                    await self._engines[target].stop()
         except Exception as exc:  # noqa: BLE001  # whoever waits must hear of it, and the next one has a turn
             _log.warning("%s could not be woken: %r", target, exc)
             self._refuse(target, exc)
@@ -183,13 +192,12 @@ class Alternation:
             self._engines[engine_id].say(words)
 
     async def close(self) -> None:
-        """End the driver; who still waits is told that the engine stops."""
+        """Tell who still waits that the engine stops; returns when nothing is handed over any more."""
         for engine_id in list(self._taking_part):
             self.leave(engine_id)
+        self._freed.set()
         if self._driver is not None:
-            self._driver.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._driver
+            await self._driver  # not cancelled: an engine that is half stopped would be left behind
 
 
 def _stopped(engine_id: str) -> EngineStartError:

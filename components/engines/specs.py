@@ -82,9 +82,9 @@ def _sight_check(entry: CatalogEntry) -> Callable[[EngineClient, Report], Awaita
     return run
 
 
-def _weights_bytes(model_path: str) -> int:
-    """What the weights of a prepared folder take in main memory; 0 where vLLM reads the hub's cache itself."""
-    return sum(file.stat().st_size for file in Path(model_path).glob("*.safetensors"))
+def _weights_bytes(model_path: str, copies: int) -> int | None:
+    """What the weights of a prepared folder take in main memory; None where vLLM reads the hub's cache itself."""
+    return copies * sum(file.stat().st_size for file in Path(model_path).glob("*.safetensors")) or None
 
 
 class _LocalEngine:
@@ -119,7 +119,7 @@ class _LocalEngine:
             takes_turns=self._entry.pair.placement == "alternately",
             sleep_level=serve.sleep_level if sleeps(self._entry.pair, self._entry.model, self._settings.device) else 0,
             sleeping_share=SLEEPING_SHARE,
-            main_memory_asleep=_weights_bytes,
+            main_memory_asleep=lambda path: _weights_bytes(path, serve.data_parallel_size),
         )
 
     def connect(self) -> EngineClient:

@@ -65,7 +65,7 @@ class LocalServer:
     takes_turns: bool = False  # of all such engines of its device only one is up at a time
     sleep_level: int = 0  # how it sleeps: 0 = it is stopped, 1 and 2 = vLLM's sleep mode
     sleeping_share: float = 0.0  # of a GPU's memory that vLLM keeps while it sleeps
-    main_memory_asleep: Callable[[str], int] = lambda _model_path: 0  # bytes that level 1 takes
+    main_memory_asleep: Callable[[str], int | None] = lambda _model_path: 0  # bytes that level 1 takes; None = unknown
 
 
 @dataclass(frozen=True)

@@ -229,7 +229,7 @@ class EngineHub:
             self._engines[spec.engine_id] = SupervisedEngine(spec, device, self._world, self._note_change)
             return
         engine = TurnTaker(spec, device, self._world, self._note_change)
-        turns = Alternation(self._world.monotonic, self._world.stint_s)
+        turns = Alternation(self._world.monotonic, self._world.stint_s, self._world.linger_s)
         self._alternations.setdefault(name, turns).add(engine)
         self._engines[spec.engine_id] = engine
 

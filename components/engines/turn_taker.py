@@ -42,6 +42,8 @@ class TurnTaker(SupervisedEngine):
             if self._lives and not self.status.is_asleep and not await self._dozed_off():
                 self._set(turn=Turn.ASLEEP)
                 await self._end_life("Going to sleep", ASLEEP)
+                if self._remembered is not None:
+                    self._set(sight=self._remembered[1].sight)
             elif self.status.state is EngineState.STOPPED:
                 self._set(turn=Turn.ASLEEP, message=ASLEEP)
 
@@ -93,7 +95,7 @@ class TurnTaker(SupervisedEngine):
         if server.sleep_level > 1:
             return True
         needed = await asyncio.to_thread(server.main_memory_asleep, self._model_path)
-        return needed + _SPARE_BYTES <= self._world.free_memory_bytes()
+        return needed is not None and needed + _SPARE_BYTES <= self._world.free_memory_bytes()
 
     async def _got_up(self) -> bool:
         """Whether its process is awake again; False = it has to be started anew."""

@@ -30,3 +30,4 @@ class World:
     free_memory_bytes: Callable[[], int] = free_memory_bytes
     oom_kills: Callable[[], int] = oom_kills
     stint_s: float = 30.0  # how long engines that take turns let newcomers in while another one is waited for
+    linger_s: float = 0.2  # how long one that nobody needs stays up then

@@ -17,9 +17,8 @@ from components.models.view_model import board_view, models_api_view
 from components.ui.access import Access
 from components.ui.endpoints import add_endpoint
 from components.ui.messages import warn
-from components.ui.views import Refresh, view
+from components.ui.views import EACH, QUIET, Refresh, view
 
-_QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 _LOG_LINES = 200
 
 
@@ -55,8 +54,8 @@ def create_models_tab(
     _memory_plan(planner, default, access)
     start = board_view(catalog, hub, problems, may_control=not access.public)
     parts = view("models", start, events=["act"], server_functions=[log], elem_id="dt-models")
-    parts.act(act, None, parts, concurrency_limit=None, **_QUIET)
-    gr.on(None, board, None, parts, **_QUIET)
+    parts.act(act, None, parts, **EACH)
+    gr.on(None, board, None, parts, **QUIET)
     add_endpoint(models, "models")
     return Refresh((), (parts,), lambda request, _: [board(request)])
 
@@ -93,10 +92,6 @@ def _memory_plan(planner: MemoryPlanner, default: str, access: Access) -> None:
 
     asked = view("memoryPlan", {"choices": [], "default": default}, events=["plan"], elem_id="dt-memory-plan")
     answers = view("memoryPlanResult", {}, elem_id="dt-memory-result")
-    # A second question does not wait for the answer to the first, which the page then drops.
-    asked.plan(
-        plan, None, answers, preprocess=False, postprocess=False, concurrency_limit=None, trigger_mode="multiple",
-        **_QUIET,
-    )  # fmt: skip
-    gr.on(None, form, None, asked, **_QUIET)
+    asked.plan(plan, None, answers, **EACH)  # the page passes over the answer to a question that is not its last
+    gr.on(None, form, None, asked, **QUIET)
     add_endpoint(memory_plan, "memory_plan")

@@ -12,12 +12,7 @@ from components.publish.service import PublishService
 from components.publish.view_model import plan_view
 from components.ui.access import Access
 from components.ui.endpoints import add_endpoint
-from components.ui.views import view
-
-_PLAIN: dict[str, Any] = {
-    "show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None, "preprocess": False,
-    "postprocess": False,
-}  # fmt: skip
+from components.ui.views import EACH, view
 
 
 def create_publish_dialog(publishing: PublishService, access: Access) -> None:
@@ -34,7 +29,7 @@ def create_publish_dialog(publishing: PublishService, access: Access) -> None:
             return {**answer, "refused": {"field": exc.field or "", "message": exc.message, "hint": exc.hint}}
 
     dialog = view("publish", {}, events=["ask"], elem_id="dt-publish")
-    dialog.ask(ask, None, dialog, **_PLAIN)
+    dialog.ask(ask, None, dialog, **EACH)
     _add_api(publishing, access)
 
 

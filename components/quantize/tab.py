@@ -19,10 +19,7 @@ from components.quantize.view_model import board_view
 from components.ui.access import Access
 from components.ui.endpoints import add_endpoint
 from components.ui.messages import warn
-from components.ui.views import Refresh, view
-
-_QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
-_PLAIN: dict[str, Any] = {**_QUIET, "preprocess": False, "postprocess": False}
+from components.ui.views import EACH, PLAIN, QUIET, Refresh, view
 
 
 def create_quantize_tab(
@@ -67,13 +64,13 @@ def create_quantize_tab(
         with gr.Column(elem_id="dt-quantize-jobs", scale=1, min_width=300):
             answers = view("quantizePlan", {}, elem_id="dt-quantize-plan")
             listed = view("jobs", {"jobs": [], "may_control": False}, events=["act", "poll"], elem_id="dt-jobs")
-    wizard.plan(plan, None, answers, **_PLAIN)
-    wizard.preview(preview, None, answers, **_PLAIN)
-    wizard.start(board.start, None, [answers, listed], **_PLAIN)
-    listed.act(board.act, None, listed, **_PLAIN)
-    listed.poll(board.poll, None, listed, **_PLAIN)
-    gr.on(None, form, None, wizard, **_QUIET)
-    gr.on(None, board.show, None, listed, **_QUIET)
+    wizard.plan(plan, None, answers, **EACH)
+    wizard.preview(preview, None, answers, **EACH)
+    wizard.start(board.start, None, [answers, listed], **PLAIN)
+    listed.act(board.act, None, listed, **EACH)
+    listed.poll(board.poll, None, listed, **PLAIN)
+    gr.on(None, form, None, wizard, **QUIET)
+    gr.on(None, board.show, None, listed, **QUIET)
     add_quantize_api(quantize, access)
     add_job_api(jobs, access)
     return Refresh((), (listed,), lambda request, _: [board.now(request)])

@@ -28,13 +28,14 @@ from components.engines.catalog import Catalog
 from components.engines.supervisor import EngineHub
 from components.review.elsewhere import Elsewhere
 from components.storage.reviews import Pending, ReviewRepository
+from components.storage.shared_folder import Bell
 
 _LOG = logging.getLogger(__name__)
 _AT_ONCE = 4
+_PAUSES_S = (1.0, 5.0)  # before each further try: that an engine has died takes a moment to be noticed
 _AT_ONCE_BY_TURNS = 32  # engines that take turns change places a few times for so many
-_TRIES = 2
 _LOST_IN_A_ROW = 6  # so many questions that no engine could answer: it waits for a person
-_IDLE_S = 5.0  # another app may have stored a batch, and nothing wakes this one
+_LISTEN_S = 0.5  # between two looks at the bell: one call of the kernel, no question to the database
 _FOLLOW_S = 1.0
 _FLUSH_S = 0.5
 
@@ -52,7 +53,7 @@ class BatchRunner:
 
     def __init__(
         self, reviews: ReviewRepository, turns: TurnService, scoring: ScoringService, catalog: Catalog, hub: EngineHub,
-        leads: Callable[[], bool] = lambda: True, elsewhere: Elsewhere | None = None,
+        leads: Callable[[], bool] = lambda: True, elsewhere: Elsewhere | None = None, bell: Bell | None = None,
     ) -> None:  # fmt: skip
         """Set up; asks nothing.
 
@@ -60,10 +61,12 @@ class BatchRunner:
             reviews, turns, scoring, catalog, hub: the app's.
             leads: whether this app answers the batches; where another one does, it waits to take over.
             elsewhere: who takes batches before the app's own engines are asked; None = nobody.
+            bell: tells the other apps of the same records of a new batch, and this one of theirs; None = no others.
         """
         self._elsewhere = elsewhere
         self._reviews, self._turns, self._scoring = reviews, turns, scoring
         self._catalog, self._hub, self.leads = catalog, hub, leads
+        self._bell = bell
         self._woken = asyncio.Event()
         self.version = 0  # moves with every answered question, for the page
 
@@ -76,25 +79,36 @@ class BatchRunner:
         self._hub.check_open()
 
     def wake(self) -> None:
-        """Look for work now."""
+        """Look for work now, here or in the app that leads."""
         self.version += 1
         self._woken.set()
+        if self._bell is not None:
+            self._bell.ring()
 
     async def run(self) -> None:
         """Until cancelled. A batch that can't go on is stopped with its reason; the next one is begun."""
         while True:
             self._woken.clear()
+            rung = self._bell.rung() if self._bell else 0
             running = await asyncio.to_thread(self._reviews.batches, BatchState.RUNNING)
             if running and not self.leads():
                 self.version += 1  # the other app moves them on
                 await asyncio.sleep(_FOLLOW_S)
                 continue
             if not running:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_IDLE_S):
-                        await self._woken.wait()
+                await self._rest(rung)
                 continue
             await self._guarded(running[0])
+
+    async def _rest(self, rung: int) -> None:
+        """Until there may be a batch: this app has woken it, or another one has rung since."""
+        if self._bell is None:
+            await self._woken.wait()
+            return
+        while not self._woken.is_set() and self._bell.rung() == rung:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LISTEN_S):
+                    await self._woken.wait()
 
     async def _guarded(self, batch: Batch) -> None:
         try:
@@ -156,14 +170,15 @@ class BatchRunner:
     async def _one(self, run: _Run, question: Pending) -> None:
         """One question, to its end: stored as answered, or as failed with the reason."""
         trace_id = question.trace_id
-        for attempt in range(_TRIES):
+        for pause_s in (*_PAUSES_S, None):
             try:
                 await self._answer(run.batch, question, trace_id)
                 run.lost_in_a_row = 0
                 break
             except (EngineError, StreamError) as exc:
-                if attempt + 1 < _TRIES:
+                if pause_s is not None:
                     trace_id = await asyncio.to_thread(self._reviews.renew_trace, run.batch.id, question.position)
+                    await asyncio.sleep(pause_s)
                     continue
                 run.lost_in_a_row += 1
                 await self._fail(run.batch, question, str(exc))

@@ -18,12 +18,8 @@ from components.review.tab_api import add_review_api
 from components.review.tab_people import People
 from components.review.view_model import batch_view, created_view, desk_view, item_line
 from components.storage.review_given import Given, Wish
-from components.ui.views import Refresh, view
+from components.ui.views import EACH, PLAIN, Refresh, view
 
-_PLAIN: dict[str, Any] = {
-    "show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None, "preprocess": False,
-    "postprocess": False,
-}  # fmt: skip
 _PAGE = 50
 
 
@@ -45,19 +41,18 @@ def create_review_tab(
                 events=["next", "open", "submit", "skip", "undo", "draft"], elem_id="dt-review-desk",
             )  # fmt: skip
             found = view("reviewReport", {}, events=["report", "items"], elem_id="dt-review-report")
-    judging.next(desk.answering(desk.next), None, judging, **_PLAIN)
-    judging.open(desk.answering(desk.open), None, judging, **_PLAIN)
-    judging.submit(desk.answering(desk.submit), None, judging, **_PLAIN)
-    judging.skip(desk.answering(desk.skip), None, judging, **_PLAIN)
-    judging.undo(desk.answering(desk.undo), None, judging, **_PLAIN)
-    judging.draft(desk.draft, None, None, **_PLAIN)
-    side.act(board.act, None, side, **_PLAIN)
-    side.form(board.form, None, side, **_PLAIN)
-    side.create(board.create, None, side, **_PLAIN)
-    found.report(board.report, None, found, **_PLAIN)
-    # A filter that changes while the list is read is asked for afterwards; by default Gradio would drop it.
-    found.items(board.items, None, found, trigger_mode="always_last", **_PLAIN)
-    gr.on(None, board.show, None, side, **_PLAIN)
+    judging.next(desk.answering(desk.next), None, judging, **EACH)
+    judging.open(desk.answering(desk.open), None, judging, **EACH)
+    judging.submit(desk.answering(desk.submit), None, judging, **EACH)
+    judging.skip(desk.answering(desk.skip), None, judging, **EACH)
+    judging.undo(desk.answering(desk.undo), None, judging, **EACH)
+    judging.draft(desk.draft, None, None, **EACH)
+    side.act(board.act, None, side, **EACH)
+    side.form(board.form, None, side, **EACH)
+    side.create(board.create, None, side, **PLAIN)
+    found.report(board.report, None, found, **EACH)
+    found.items(board.items, None, found, **EACH)
+    gr.on(None, board.show, None, side, **PLAIN)
     add_review_api(service, people)
     return Refresh((), (side,), lambda request, _: [board.now(request)])
 

@@ -40,8 +40,9 @@ _FIXED_SQLITE = (3, 51, 3)
 class Database:
     """Opened by ``open``, ended by ``close``; between them ``write`` and ``read`` may be called from any thread."""
 
-    def __init__(self, url: str, *, busy_timeout_s: float = 5.0) -> None:
-        self._url = make_url(url)
+    def __init__(self, url: str, *, busy_timeout_s: float = 5.0, app_id: str | None = None) -> None:
+        """``app_id`` marks what this app has open, for the others that share the database."""
+        self._url, self.app_id = make_url(url), app_id
         self._busy_timeout_s = busy_timeout_s
         self._is_sqlite = self._url.get_backend_name() == "sqlite"
         if not self._is_sqlite and self._url.get_backend_name() != "postgresql":

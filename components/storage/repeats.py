@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,7 +16,7 @@ from components.core.repeats import Repeat, RepeatColumn, Sample
 from components.core.states import Outcome, RepeatState
 from components.core.traces import ColumnLabel
 from components.storage.database import Database
-from components.storage.tables import RepeatRow, RepeatSampleRow, TurnRow
+from components.storage.tables import RepeatRow, RepeatSampleRow, TurnRow, left_by_the_dead
 
 _Samples = Mapping[int, Sequence[RepeatSampleRow]]
 
@@ -47,6 +47,7 @@ class RepeatRepository:
                     columns=[_column_values(column) for column in repeat.columns],
                     created_at=repeat.created_at,
                     finished_at=repeat.finished_at,
+                    app_id=self._database.app_id,
                 )
             )
             session.flush()
@@ -85,11 +86,11 @@ class RepeatRepository:
 
         return self._database.read(find)
 
-    def recover(self) -> None:
-        """For the start, before anything writes: what a dead app left running is interrupted; its samples are kept."""
+    def recover(self, living: Collection[str] = ()) -> None:
+        """What a dead app left running is interrupted; its samples are kept. ``living`` as for ``TraceRepository``."""
         values = {"state": RepeatState.INTERRUPTED.value, "finished_at": datetime.now(UTC)}
-        is_open = RepeatRow.state == RepeatState.RUNNING.value
-        self._database.write(lambda session: session.execute(update(RepeatRow).where(is_open).values(values)))
+        left = (RepeatRow.state == RepeatState.RUNNING.value, left_by_the_dead(RepeatRow.app_id, living))
+        self._database.write(lambda session: session.execute(update(RepeatRow).where(*left).values(values)))
 
 
 def _column_values(column: RepeatColumn) -> dict[str, Any]:

@@ -7,8 +7,10 @@ another one takes over. Must not know what jobs and batches are.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 
 from sqlalchemy import select
@@ -20,7 +22,31 @@ from components.storage.database import Database
 from components.storage.lock_files import open_lock_file, try_exclusive
 from components.storage.tables import InstallationRow
 
+_LOG = logging.getLogger(__name__)
 _ID_FILE = "installation-id"
+_APPS = "apps"
+
+
+class Bell:
+    """Tells the other apps of the folder that there is something new, without asking the database over and over."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def ring(self) -> None:
+        """Be heard. Where the disk is full nobody is, until somebody looks for another reason."""
+        try:
+            with self._path.open("ab") as file:
+                file.write(b".")  # the length only grows, whatever the clock does
+        except OSError:
+            _LOG.warning("the other apps could not be told of something new", exc_info=True)
+
+    def rung(self) -> int:
+        """How often, so far."""
+        try:
+            return self._path.stat().st_size
+        except OSError:
+            return 0
 
 
 class SharedFolder:
@@ -28,31 +54,75 @@ class SharedFolder:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.app_id = secrets.token_hex(16)
         self._present: int | None = None
         self._arriving: int | None = None
         self._leading: int | None = None
+        self._dead: frozenset[str] = frozenset()
 
-    def arrive(self) -> bool:
-        """Come in; waits while another app is arriving. Whether no other app is there: then what is open is nobody's.
+    def arrive(self) -> frozenset[str]:
+        """Come in; waits while another app is arriving. The ids of the apps that are there, whose open work is theirs.
 
         Raises:
             StorageError: the folder can't be written.
         """
         try:
-            make_private_folder(self.root)
+            make_private_folder(self.root / _APPS)
             self._arriving = open_lock_file(self.root / "arriving.lock")
-            self._present = open_lock_file(self.root / "present.lock")
             fcntl.flock(self._arriving, fcntl.LOCK_EX)  # until ``settled``: two can't both think that they are alone
-            alone = try_exclusive(self._present)
-            fcntl.flock(self._present, fcntl.LOCK_SH)
+            others, self._dead = self._others()
+            self._present = open_lock_file(self._place(self.app_id))
+            fcntl.flock(self._present, fcntl.LOCK_EX)
         except OSError as exc:
             raise translate_os_error(exc, self.root) from exc
-        return alone
+        return others
 
     def settled(self) -> None:
         """What a dead app left open has been ended: the next app may arrive."""
+        self._forget(self._dead)
+        self._dead = frozenset()
         _close(self._arriving)
         self._arriving = None
+
+    def bury(self, end: Callable[[frozenset[str]], None]) -> bool:
+        """Where an app has died, have ``end`` close what is open of none of the ids that it is given.
+
+        Whether one had. Does nothing while an app arrives, which does the same.
+        """
+        arriving = open_lock_file(self.root / "arriving.lock")
+        try:
+            if not try_exclusive(arriving):
+                return False
+            others, dead = self._others()
+            if dead:
+                end(others | {self.app_id})
+                self._forget(dead)
+            return bool(dead)
+        finally:
+            os.close(arriving)
+
+    def _others(self) -> tuple[frozenset[str], frozenset[str]]:
+        """Ids of the other apps: those that live, and those that died. To be called with the arriving lock."""
+        living: set[str] = set()
+        dead: set[str] = set()
+        for path in (self.root / _APPS).glob("*.lock"):
+            if path.stem == self.app_id:
+                continue
+            descriptor = open_lock_file(path)
+            (dead if try_exclusive(descriptor) else living).add(path.stem)
+            os.close(descriptor)
+        return frozenset(living), frozenset(dead)
+
+    def _forget(self, app_ids: frozenset[str]) -> None:
+        for app_id in app_ids:
+            self._place(app_id).unlink(missing_ok=True)
+
+    def _place(self, app_id: str) -> Path:
+        return self.root / _APPS / f"{app_id}.lock"
+
+    def bell(self, name: str) -> Bell:
+        """The bell of this name, which all apps hear."""
+        return Bell(self.root / f"{name}.bell")
 
     def leads(self) -> bool:
         """Whether this app is the one that runs jobs and batches; takes that over where nobody does."""
@@ -70,6 +140,8 @@ class SharedFolder:
 
     def leave(self) -> None:
         """Give every lock back."""
+        if self._present is not None:
+            self._forget(frozenset({self.app_id}))
         for descriptor in (self._leading, self._present):
             _close(descriptor)
         self._leading = self._present = None

@@ -6,11 +6,22 @@ table does. A test compares the two.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, CheckConstraint, Double, ForeignKey, MetaData, UniqueConstraint
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    ColumnElement,
+    Double,
+    ForeignKey,
+    MetaData,
+    UniqueConstraint,
+    or_,
+)
+from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, Mapped, mapped_column
 
 from components.core.states import JobState, Outcome, RepeatState
 from components.storage.column_types import ExactName, ExactText, UtcDateTime
@@ -96,6 +107,7 @@ class AnswerRow(Base):
     steps_sha256: Mapped[str | None] = mapped_column(ExactName(64))
     started_at: Mapped[datetime] = mapped_column(UtcDateTime)
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    app_id: Mapped[str | None] = mapped_column(ExactName(64))
 
 
 class ScoreRow(Base):
@@ -140,6 +152,7 @@ class RepeatRow(Base):
     columns: Mapped[list[Any]] = mapped_column(JSON)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    app_id: Mapped[str | None] = mapped_column(ExactName(64))
 
 
 class RepeatSampleRow(Base):
@@ -234,3 +247,8 @@ class InstallationRow(Base):
     __tablename__ = "installation"
 
     id: Mapped[str] = mapped_column(ExactName(64), primary_key=True)
+
+
+def left_by_the_dead(app_id: InstrumentedAttribute[str | None], living: Collection[str]) -> ColumnElement[bool]:
+    """Whether what is open belongs to no app that lives; before there were ids, everything open was a dead app's."""
+    return or_(app_id.is_(None), app_id.not_in(living))

@@ -42,7 +42,9 @@ def image_row(turn_id: str, position: int, image: ImageRecord) -> TurnImageRow:
     return TurnImageRow(turn_id=turn_id, position=position, **values)
 
 
-def answer_row(turn_id: str, stored: StoredAnswer, steps_sha256: str | None = None) -> AnswerRow:
+def answer_row(
+    turn_id: str, stored: StoredAnswer, steps_sha256: str | None = None, *, app_id: str | None = None
+) -> AnswerRow:
     """One answer, begun or ended."""
     slot = stored.slot
     return AnswerRow(
@@ -57,6 +59,7 @@ def answer_row(turn_id: str, stored: StoredAnswer, steps_sha256: str | None = No
         started_at=stored.started_at,
         finished_at=stored.finished_at,
         steps_sha256=steps_sha256,
+        app_id=app_id,
         **answer_columns(stored.answer),
     )
 

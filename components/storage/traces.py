@@ -7,7 +7,7 @@ sibling, so nothing is ever overwritten. Must not know how an answer is made or 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from typing import TypeVar
 
@@ -23,7 +23,7 @@ from components.storage.blobs import BlobStore
 from components.storage.database import Database
 from components.storage.review_tables import ReviewItemRow
 from components.storage.steps import STEPS_SUFFIX, Steps, pack_steps, unpack_steps
-from components.storage.tables import AnswerRow, TurnImageRow, TurnRow
+from components.storage.tables import AnswerRow, TurnImageRow, TurnRow, left_by_the_dead
 from components.storage.trace_rows import (
     alarm_list,
     answer_columns,
@@ -70,7 +70,7 @@ class TraceRepository:
             session.flush()
             session.add_all(image_row(turn.id, position, image) for position, image in enumerate(turn.images))
             for stored, digest in zip(turn.answers, steps, strict=True):
-                _insert_answer(session, turn.id, stored, digest)
+                self._insert_answer(session, turn.id, stored, digest)
 
         self._database.write(insert)
 
@@ -84,7 +84,7 @@ class TraceRepository:
 
         def insert(session: Session) -> None:
             _get_turn(session, trace_id)
-            _insert_answer(session, trace_id, stored, None)
+            self._insert_answer(session, trace_id, stored, None)
 
         self._database.write(insert)
 
@@ -170,12 +170,14 @@ class TraceRepository:
 
         return self._database.read(search)
 
-    def recover(self) -> int:
-        """For the start, before anything writes: end the answers that a dead app left open; return how many.
+    def recover(self, living: Collection[str] = ()) -> int:
+        """End the answers that a dead app left open, whose text is kept; return how many.
 
-        What they had saved is kept. Files that it left half-written are deleted.
+        ``living``: the ids of apps that work on the same records, whose answers stay open. Without any, files that a
+        dead app left half-written are deleted too: so it is for the start, before anything writes.
         """
-        self._blobs.remove_leftovers()
+        if not living:
+            self._blobs.remove_leftovers()
         values = {
             "outcome": Outcome.TRUNCATED.value,
             "error": _ENDED_WITH_APP.model_dump(mode="json"),
@@ -183,12 +185,22 @@ class TraceRepository:
         }
 
         def end(session: Session) -> int:
-            is_open = AnswerRow.outcome == Outcome.STREAMING.value
-            count = session.scalar(select(func.count()).select_from(AnswerRow).where(is_open)) or 0
-            session.execute(update(AnswerRow).where(is_open).values(values))
+            left = (AnswerRow.outcome == Outcome.STREAMING.value, left_by_the_dead(AnswerRow.app_id, living))
+            count = session.scalar(select(func.count()).select_from(AnswerRow).where(*left)) or 0
+            session.execute(update(AnswerRow).where(*left).values(values))
             return count
 
         return self._database.write(end)
+
+    def _insert_answer(self, session: Session, trace_id: str, stored: StoredAnswer, steps_sha256: str | None) -> None:
+        slot, row = stored.slot, AnswerRow
+        same_place = (row.turn_id == trace_id, row.position == slot.position, row.attempt == slot.attempt)
+        if session.get(AnswerRow, slot.id) is not None:
+            raise _taken("answer", slot.id)
+        if session.scalar(select(AnswerRow.id).where(*same_place)) is not None:
+            raise _taken("attempt", f"{slot.attempt} of column {slot.position}")
+        session.add(answer_row(trace_id, stored, steps_sha256, app_id=self._database.app_id))
+        session.flush()
 
     def _store_steps(self, answer: Answer) -> str | None:
         data = pack_steps(answer)
@@ -228,17 +240,6 @@ def _by_turn(rows: Sequence[_Row]) -> dict[str, list[_Row]]:
     for row in rows:
         grouped[row.turn_id].append(row)
     return grouped
-
-
-def _insert_answer(session: Session, trace_id: str, stored: StoredAnswer, steps_sha256: str | None) -> None:
-    slot = stored.slot
-    same_place = (AnswerRow.turn_id == trace_id, AnswerRow.position == slot.position, AnswerRow.attempt == slot.attempt)
-    if session.get(AnswerRow, slot.id) is not None:
-        raise _taken("answer", slot.id)
-    if session.scalar(select(AnswerRow.id).where(*same_place)) is not None:
-        raise _taken("attempt", f"{slot.attempt} of column {slot.position}")
-    session.add(answer_row(trace_id, stored, steps_sha256))
-    session.flush()
 
 
 def _find_turn(session: Session, trace_id: str) -> TurnRow | None:

@@ -76,7 +76,8 @@ class Access:
             VisitorLimitError: he has had too many, or one is too long.
         """
         if self.visitors is not None and not self.may_control(request):
-            self.visitors.spend(visitor_address(_scope(request)), tokens, key)
+            person = self.person(request)
+            self.visitors.spend(person.name if person else visitor_address(_scope(request)), tokens, key)
 
     def usual(self, sampling: Sampling) -> Sampling:
         """What a question starts with where nobody says otherwise: a visitor may ask with it as it is."""

@@ -12,6 +12,13 @@ from typing import Any
 
 import gradio as gr
 
+# Options of the page's own events: not part of the API, no spinner of Gradio's, none waits for another.
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
+PLAIN: dict[str, Any] = {**QUIET, "preprocess": False, "postprocess": False}  # values go out as they are
+# Unless told otherwise Gradio drops an event while one of the same name is on its way: right for a start that is
+# clicked twice, wrong where the second one is another wish.
+EACH: dict[str, Any] = {**PLAIN, "trigger_mode": "multiple"}
+
 
 @dataclass(frozen=True)
 class Refresh:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from playwright.sync_api import expect
 
+from components.benchmark.tables import COLUMNS, examples, kl_histogram
 from tests.browser.compare_page import ComparePage
 from tests.browser.conftest import PAIR
 
@@ -37,6 +39,33 @@ def test_a_bad_field_is_refused_by_name(benchmarks: ComparePage) -> None:
     page.get_by_label("Text of your own").fill("/no/such/file.txt")
     page.get_by_role("button", name="Start").click()
     expect(page.locator("#dt-benchmarks-form").get_by_role("alert")).to_contain_text("overrides.text_file")
+
+
+def test_a_click_on_a_bar_of_kl_shows_its_tokens(benchmarks: ComparePage) -> None:
+    draw = np.random.default_rng(4)
+    table = np.abs(draw.normal(size=(60, len(COLUMNS))))
+    table[:, COLUMNS.index("kl_base_to_candidate_nats")] = 10.0 ** draw.uniform(-5, 0, size=60)
+    table[:, COLUMNS.index("target_id")] = 65 + np.arange(60) % 26
+    curve = {"task": "a text", "curve": kl_histogram(table), "examples": examples([table], ["word"] * 60, chr)}
+    tallest = int(np.argmax(curve["curve"]["tokens"]))
+    page = benchmarks.page
+    page.evaluate(
+        """(curve) => document.querySelector("#dt-results").prepend(
+            window.diptych.benchmarkCharts({}, { curves: { kl_histogram: [curve] }, load: [] }, () => {}))""",
+        curve,
+    )
+    bar = page.locator("[data-chart=kl-histogram] .bars .point").nth(tallest)
+    expect(bar).to_be_attached()
+    bar.scroll_into_view_if_needed()
+    box = bar.bounding_box()
+    assert box is not None
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    sheet = page.get_by_role("dialog")
+    expect(sheet).to_contain_text("a text")
+    expect(sheet.locator("tbody tr")).to_have_count(sum(one["bin"] == tallest for one in curve["examples"]))
+    expect(sheet.locator("mark").first).to_have_text(
+        next(one["token"] for one in curve["examples"] if one["bin"] == tallest)
+    )
 
 
 @pytest.mark.skipif(PAIR != "embedded", reason="needs real engines")

@@ -21,7 +21,7 @@ Records = dict[tuple[str, str], BenchmarkRecord]
 LIMIT_S = 600  # 60 s on two free cores
 QUALITY: dict[str, Any] = {
     "models": ["embedded/coarse"], "suite": "quality",
-    "overrides": {"chunks": 4, "items": 6, "prompt_lengths": [], "draws": 200},
+    "overrides": {"chunks": 4, "items": 6, "prompt_lengths": [64], "prompts": 2, "steps": 24, "draws": 200},
 }  # fmt: skip
 
 

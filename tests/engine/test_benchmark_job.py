@@ -58,3 +58,17 @@ def test_the_coarse_version_answers_worse_about_pictures(measured: Records) -> N
     kl = measured["embedded-questions", "mean_kl_base_to_candidate_nats"]
     assert kl.floor is not None and kl.low is not None
     assert kl.low > kl.floor
+
+
+def test_free_answers_part_greedily_and_drawn_at_temperature_1(measured: Records) -> None:
+    task = "generation, prompts of 64 tokens, 24 steps"
+    for metric in ("free_answers_alike_percent", "free_sampled_answers_alike_percent"):
+        record = measured[task, metric]
+        alive, forks = record.details["survival"], record.details["first_forks"]
+        assert len(alive) == 24
+        assert len(forks) == 2
+        assert alive == sorted(alive, reverse=True)
+        assert record.value == pytest.approx(100 * sum(fork is None for fork in forks) / 2)
+    sequence, mean = (measured[task, f"{name}_kl_base_to_candidate_nats"].value for name in ("sequence", "mean"))
+    assert sequence is not None and mean is not None
+    assert sequence > 0 and mean > 0

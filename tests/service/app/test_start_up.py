@@ -31,7 +31,7 @@ def embedded_profile(root: Path = ROOT) -> str:
 def test_help_names_every_argument(run_app: Run) -> None:
     done = run_app("--help")
     assert done.returncode == 0
-    for argument in ("--pair", "--host", "--port", "--state-dir", "--public"):
+    for argument in ("--pair", "--host", "--port", "--state-dir", "--public", "--placement", "--serve"):
         assert argument in done.stdout
 
 
@@ -49,6 +49,12 @@ def test_an_unknown_pair_lists_the_pairs_there_are(run_app: Run) -> None:
     said = refused(run_app("--pair", "embeded"))
     assert "There is no pair 'embeded'" in said
     assert "embedded, mistral-small-3.2-24b" in said
+
+
+def test_a_wrong_placement_or_setting_is_named(run_app: Run) -> None:
+    said = refused(run_app("--placement", "stacked"))
+    assert "--placement" in said and "'alternately'" in said
+    assert "max_model_len: Input should be a valid integer" in refused(run_app("--serve", "max_model_len=few"))
 
 
 def test_f43_a_hostile_pair_name_opens_nothing(run_app: Run) -> None:

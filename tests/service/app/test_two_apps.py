@@ -7,9 +7,15 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
+import httpx
 import pytest
 
+from components.storage.blobs import BlobStore
+from components.storage.database import Database
+from components.storage.traces import TraceRepository
+from tests.data.traces import turn
 from tests.postgres_server import PostgresServer, binaries
 from tests.running_app import EMBEDDED, RefusedError, RunningApp, new_state_dir, wait_until
 from tests.service.app.conftest import NO_ENGINES
@@ -41,6 +47,23 @@ def two(server: PostgresServer) -> Iterator[tuple[RunningApp, RunningApp]]:
             ending.callback(app.close)
             app.wait_for_page()
         yield apps[0], apps[1]
+
+
+def leave_open(database_url: str, shared: Path) -> None:
+    """In each app's name an answer that is being written; they wrote it, as far as the records can tell."""
+    for number, place in enumerate(sorted((shared / "apps").glob("*.lock"))):
+        database = Database(database_url, app_id=place.stem)
+        database.open()
+        TraceRepository(database, BlobStore(shared / "blobs")).create_turn(turn(f"open-{number}"))
+        database.close()
+
+
+def outcomes(app: RunningApp) -> dict[int, str]:
+    found = {}
+    for number in range(2):
+        stored = httpx.get(f"{app.url}traces/open-{number}.json", trust_env=False).json()["traces"][0]
+        (found[number],) = {column["answer"]["outcome"] for column in stored["columns"]}
+    return found
 
 
 def bundled_is_there(app: RunningApp) -> bool:
@@ -80,8 +103,13 @@ def test_reviews_and_jobs_are_shared_and_the_second_takes_over(two: tuple[Runnin
 
     orphan = first.call("quantize", {"recipe": "w4a16-rtn"})["job_id"]
     wait_until("it runs", lambda: first.call("job", orphan)["state"] == "RUNNING", 20.0)
+    database_url, shared = second.environment["DIPTYCH_DATABASE_URL"], Path(second.environment["DIPTYCH_SHARED_DIR"])
+    leave_open(database_url, shared)
+    assert outcomes(second) == dict.fromkeys(range(2), "streaming")
     first.kill()
     assert second.call("job", orphan)["state"] == "RUNNING", "jobs outlive the app that started them"
+    wait_until("what it was writing has ended", lambda: sorted(outcomes(second).values()) != ["streaming"] * 2, 20.0)
+    assert sorted(outcomes(second).values()) == ["streaming", "truncated"], "the other one writes on"
     second.call("cancel", orphan)
     wait_until("the second leads now", lambda: second.call("job", orphan)["state"] == "STOPPED", 20.0)
     queue = second.call("review_export", {"batch": "first-look"})

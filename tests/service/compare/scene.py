@@ -27,6 +27,12 @@ from components.storage.repeats import RepeatRepository
 from components.storage.traces import TraceRepository
 from tests.fakes.fake_vllm import Fake, Options
 
+
+def now() -> datetime:
+    """In UTC."""
+    return datetime.now(UTC)
+
+
 KEY = "ab" * 16
 SIDES = ("base", "slow")
 _PROFILE = """
@@ -47,23 +53,25 @@ models:
 class Scene:
     """Two scripted engines, the services, and one answered turn."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, world: World | None = None) -> None:
         (folder / "pairs").mkdir()
         (folder / "pairs" / "scripted.yaml").write_text(_PROFILE, encoding="utf-8")
         self.folder = folder
         self.fakes = {side: Fake(Options(), "served", None) for side in SIDES}
         self.servers: list[asyncio.Server] = []
-        catalog = Catalog([load_pair(folder, "scripted")])
-        self.hub = EngineHub([self._spec(side) for side in SIDES], World(timeouts=Timeouts(remote_poll_s=0.1)))
+        self.catalog = Catalog([load_pair(folder, "scripted")])
+        world = world or World(timeouts=Timeouts(remote_poll_s=0.1))
+        self.hub = EngineHub([self._spec(side) for side in SIDES], world)
         self.database = Database(sqlite_url(folder / "diptych.db"))
         self.database.open()
-        blobs = BlobStore(folder / "blobs")
-        traces = TraceRepository(self.database, blobs)
-        images = ImageStore(blobs, ImageLimits(max_bytes=1000), self.database)
-        now = lambda: datetime.now(UTC)  # noqa: E731
-        self.turns = TurnService(catalog=catalog, hub=self.hub, traces=traces, images=images, now=now)
+        self.blobs = BlobStore(folder / "blobs")
+        self.traces = TraceRepository(self.database, self.blobs)
+        images = ImageStore(self.blobs, ImageLimits(max_bytes=1000), self.database)
+        self.turns = TurnService(catalog=self.catalog, hub=self.hub, traces=self.traces, images=images, now=now)
         self.records = RepeatRepository(self.database)
-        self.service = RepeatService(turns=self.turns, catalog=catalog, hub=self.hub, repeats=self.records, now=now)
+        self.service = RepeatService(
+            turns=self.turns, catalog=self.catalog, hub=self.hub, repeats=self.records, now=now
+        )
 
     def _spec(self, side: str) -> EngineSpec:
         path = self.folder / f"{side}.sock"
@@ -75,12 +83,13 @@ class Scene:
             await self.hub.start(f"scripted/{side}")
             await self.hub.wait_ready(f"scripted/{side}", 10)
 
-    async def ask(self, sampling: Sampling | None = None) -> str:
+    async def ask(self, sampling: Sampling | None = None, key: str = KEY, parent_id: str | None = None) -> str:
         sampling = sampling or Sampling(temperature=0.3, max_tokens=50, seed=100, stop=("x",))
         columns = [
             ColumnRequest(position=i, engine_id=f"scripted/{side}", sampling=sampling) for i, side in enumerate(SIDES)
         ]
-        live = await self.turns.begin(Ask(key=KEY, prompt="How many?", system="Brief.", columns=tuple(columns)))
+        asked = Ask(key=key, prompt="How many?", system="Brief.", columns=tuple(columns), parent_id=parent_id)
+        live = await self.turns.begin(asked)
         for stored in live.trace.answers:
             async for _ in self.turns.stream(live, stored.slot, lambda: 0.05):
                 pass

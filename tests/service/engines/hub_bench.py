@@ -87,6 +87,7 @@ class Bench:
             free_memory_bytes=lambda: self.free_bytes,
             oom_kills=lambda: self.oom_kills,
             stint_s=stint_s,
+            linger_s=0.0,
         )
         hub = EngineHub(specs, world)
         self.hubs.append(hub)

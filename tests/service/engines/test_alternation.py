@@ -181,6 +181,7 @@ async def test_sight_is_checked_at_the_first_wake_and_remembered(bench: Bench) -
         async with hub.use(name, 10):
             assert hub.status(name).sight is Sight.SEES
     assert checked == [A, B]
+    assert hub.status(B).is_asleep and hub.status(B).sight is Sight.SEES, "answers that come later say so too"
     await hub.stop(A)
     async with hub.use(B, 10):
         await hub.start(A)

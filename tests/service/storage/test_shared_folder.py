@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ import sys
 from pathlib import Path
 from components.storage.shared_folder import SharedFolder
 folder = SharedFolder(Path(sys.argv[1]))
-print(folder.arrive(), flush=True)
+print(len(folder.arrive()), folder.app_id, flush=True)
 folder.settled()
 print(folder.leads(), flush=True)
 sys.stdin.read()
@@ -27,27 +28,48 @@ sys.stdin.read()
 
 
 def test_one_leads_and_another_takes_over_when_it_is_killed(tmp_path: Path) -> None:
-    root = tmp_path / "shared"
+    root, ended = tmp_path / "shared", []
     argv = [sys.executable, "-c", OTHER, str(root)]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
-        assert [other.stdout.readline() for _ in range(2)] == ["True\n", "True\n"]
+        count, other_id = other.stdout.readline().split()
+        assert (count, other.stdout.readline()) == ("0", "True\n")
         mine = SharedFolder(root)
-        assert not mine.arrive(), "the other one is there: what is open may be its own"
+        assert mine.arrive() == {other_id}, "what it has open is its own"
         mine.settled()
         assert not mine.leads()
+        assert not mine.bury(ended.append), "it lives"
         other.send_signal(signal.SIGKILL)
         other.wait(10)
         assert mine.leads()
         assert mine.leads(), "it stays so"
         third = SharedFolder(root)
-        assert not third.arrive()
+        assert third.arrive() == {mine.app_id}
+        assert not mine.bury(ended.append), "who arrives does that"
         third.settled()
+        fourth = SharedFolder(root)
+        fourth.arrive()
+        fourth.settled()
+        os.close(fourth._present or 0)  # as if it had died: the kernel gives its lock back
+        assert mine.bury(ended.append)
+        assert ended == [{mine.app_id, third.app_id}], "what belongs to none of these is to be ended"
+        assert not mine.bury(ended.append), "once"
         assert not third.leads()
         mine.leave()
         assert third.leads()
         third.leave()
-    assert SharedFolder(root).arrive()
+    assert SharedFolder(root).arrive() == frozenset()
+
+
+def test_a_bell_is_heard_by_all(tmp_path: Path) -> None:
+    one, two = (SharedFolder(tmp_path).bell("news") for _ in range(2))
+    assert two.rung() == 0
+    one.ring()
+    heard = two.rung()
+    assert heard > 0
+    assert two.rung() == heard
+    two.ring()
+    assert one.rung() > heard
 
 
 def test_a_database_of_other_files_is_refused(tmp_path: Path, database_url: str) -> None:

@@ -9,11 +9,13 @@ import pytest
 
 from components.core.answers import Answer
 from components.core.errors import InputError, RecordNotFoundError
-from components.core.states import Outcome
+from components.core.states import Outcome, RepeatState
 from components.core.traces import Alarm, StoredAnswer
 from components.storage.blobs import BlobStore
 from components.storage.database import Database
+from components.storage.repeats import RepeatRepository
 from components.storage.traces import TraceRepository
+from tests.data.repeats import repeat
 from tests.data.traces import MOMENT, finished, image, slot, turn
 
 pytestmark = pytest.mark.service
@@ -116,6 +118,27 @@ def test_answers_of_a_dead_app_are_ended_once_with_a_reason(traces: TraceReposit
     assert "ended while this answer" in lost.answer.error.message
     assert lost.finished_at == MOMENT
     assert whole.answer == finished("whole")
+
+
+def test_only_what_a_dead_app_has_open_is_ended(database_url: str, tmp_path: Path) -> None:
+    apps = []
+    for name in ("dead", "living", None):  # None: of a version that left no name
+        database = Database(database_url, app_id=name)
+        database.open()
+        apps.append((database, TraceRepository(database, BlobStore(tmp_path / "blobs"))))
+        apps[-1][1].create_turn(turn(f"t-{name}"))
+        RepeatRepository(database).create(
+            repeat(f"r-{name}", trace_id=f"t-{name}", state=RepeatState.RUNNING, finished_at=None)
+        )
+    reader, repeats = apps[1][1], RepeatRepository(apps[1][0])
+    assert reader.recover({"living"}) == 4
+    repeats.recover({"living"})
+    outcomes = {name: {a.answer.outcome for a in reader.get(f"t-{name}").answers} for name in ("dead", "living", None)}
+    assert outcomes == {"dead": {Outcome.TRUNCATED}, "living": {Outcome.STREAMING}, None: {Outcome.TRUNCATED}}
+    states = [repeats.of_turn(f"t-{name}")[0].state for name in ("dead", "living", None)]
+    assert states == [RepeatState.INTERRUPTED, RepeatState.RUNNING, RepeatState.INTERRUPTED]
+    for database, _ in apps:
+        database.close()
 
 
 def test_a_conversation_follows_the_parents_only(traces: TraceRepository) -> None:

@@ -72,6 +72,9 @@ def test_planned_by_turns_it_sleeps(tmp_path: Path) -> None:
         assert "--enable-sleep-mode" in command.argv
         assert command.env["VLLM_SERVER_DEV_MODE"] == "1"
         assert "--gpu-memory-utilization=0.9" in command.argv
+        assert server.main_memory_asleep("owner/name") is None, "what is not known is not put into main memory"
+        (tmp_path / "model.safetensors").write_bytes(b"x" * 10)
+        assert server.main_memory_asleep(str(tmp_path)) == 10
 
 
 def test_pipeline_and_replicas_reach_the_command_line(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from components.profiles.schema import PairProfile
 ROOT = Path(__file__).parents[3]
 PROFILES = ROOT / "profiles"
 FIGURES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "assets/published/models.yaml").read_text())
-GB80 = int(79.65 * GIB)
+GB80, GB141 = int(79.65 * GIB), int(139.8 * GIB)
 SMALL, LARGE = "mistral-small-3.2-24b", "pixtral-large-2411"
 
 
@@ -68,15 +68,17 @@ def test_24b_pair_on_two_gpus_has_one_each_with_the_whole_context() -> None:
 
 
 @pytest.mark.parametrize(
-    ("gpus", "placement", "expected"),
+    ("gpus", "each_bytes", "placement", "expected"),
     [
-        # 233 GiB in 16 bits need four of 80 GB, 120 GiB in 8 bits two.
-        (4, "alternately", [((0, 1, 2, 3), (4, 1, 1)), ((0, 1), (2, 1, 1))]),
-        (8, "together", [((0, 1, 2, 3), (4, 1, 1)), ((4, 5), (2, 1, 1))]),
+        # 231 GiB in 16 bits need four of 80 GB or two of 141 GB, 118 GiB in 8 bits two.
+        (2, GB141, "alternately", [((0, 1), (2, 1, 1)), ((0, 1), (2, 1, 1))]),
+        (4, GB80, "alternately", [((0, 1, 2, 3), (4, 1, 1)), ((0, 1), (2, 1, 1))]),
+        (4, GB141, "together", [((0, 1), (2, 1, 1)), ((2, 3), (2, 1, 1))]),
+        (8, GB80, "together", [((0, 1, 2, 3), (4, 1, 1)), ((4, 5), (2, 1, 1))]),
     ],
 )
-def test_124b_pair_on_four_and_eight_gpus(gpus: int, placement: str, expected: list[Any]) -> None:
-    pair = placed(LARGE, gpus)
+def test_124b_pair_on_two_four_and_eight_gpus(gpus: int, each_bytes: int, placement: str, expected: list[Any]) -> None:
+    pair = placed(LARGE, gpus, each_bytes=each_bytes)
     found = seats(pair, gpus)
     assert pair.placement == placement
     assert [(where, sizes(flags)) for where, flags in found] == expected
@@ -85,7 +87,7 @@ def test_124b_pair_on_four_and_eight_gpus(gpus: int, placement: str, expected: l
         assert float(flags["gpu-memory-utilization"]) <= 0.9, "sleepers keep a part, and the card used no more"
 
 
-def test_124b_pair_on_two_gpus_is_refused_with_what_to_do() -> None:
+def test_124b_pair_on_two_of_80_gb_is_refused_with_what_to_do() -> None:
     with pytest.raises(InputError, match="does not fit on the GPUs of this machine") as raised:
         placed(LARGE, 2)
     assert "max_model_len" in raised.value.hint
