@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import numpy as np
@@ -166,9 +167,16 @@ def test_it_is_made_once_and_again_when_the_source_changed(tmp_path: Path) -> No
     assert not first.exists()
 
 
-def test_several_that_need_it_at_once_all_get_it(tmp_path: Path) -> None:
+def test_several_that_need_it_at_once_all_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As jobs of one node do, and the app beside them: each has a preparer of its own."""
     write_sharded(tmp_path / "model")
+    build = ModelPreparer._build
+
+    def slowly(*given: Any) -> None:
+        sleep(0.01)  # time enough for another one to take the folder away
+        build(*given)
+
+    monkeypatch.setattr(ModelPreparer, "_build", slowly)
     with ThreadPoolExecutor(8) as pool:
         folders = set(pool.map(lambda _: prepare(tmp_path), range(16)))
     (folder,) = folders
