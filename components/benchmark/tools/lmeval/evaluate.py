@@ -175,9 +175,9 @@ def _filters(told: dict[str, Any]) -> list[str]:
 
 def _set_of(name: str, filter_name: str, told: dict[str, Any], leaves: dict[str, Any]) -> dict[str, Any]:
     """What one filter made of a task's answers; the figures are lm-eval's own where it gives some for all of it."""
-    items, metric = [], None
+    items, metric = [], ""
     for leaf, rows in told["samples"].items():
-        metric = _metric_of(leaves[leaf])
+        metric = str(_metric_of(leaves[leaf]))
         items += [
             _item(leaf, leaves[leaf], row, metric) for row in sorted(rows, key=lambda row: row["doc_id"])
             if row["filter"] == filter_name
@@ -191,7 +191,7 @@ def _set_of(name: str, filter_name: str, told: dict[str, Any], leaves: dict[str,
     }  # fmt: skip
 
 
-def _item(leaf: str, task: Any, row: dict[str, Any], metric: str | None) -> dict[str, Any]:
+def _item(leaf: str, task: Any, row: dict[str, Any], metric: str) -> dict[str, Any]:
     question, target = str(task.doc_to_text(row["doc"])), str(row["target"])
     answer = row["filtered_resps"][0]
     if task.OUTPUT_TYPE in _CHOICES:
