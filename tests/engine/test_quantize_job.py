@@ -73,11 +73,15 @@ def ended(folder: JobFolder) -> JobExit:
     return record
 
 
-def test_a_job_makes_a_checkpoint_that_sees_and_answers_like_the_base(state_dir: Path) -> None:
-    """W4A16; FP8 is made on a Ray cluster in ``test_ray_jobs``."""
-    folder = make_job(state_dir, {"recipe": "w4a16-gptq"}, "w4a16-gptq")
+@pytest.mark.parametrize(
+    ("recipe", "scheme", "bits"), [("w4a16-gptq", "W4A16", 4.125), ("fp8-dynamic", "FP8-Dynamic", 8.06)]
+)
+def test_a_job_makes_a_checkpoint_that_sees_and_answers_like_the_base(
+    state_dir: Path, recipe: str, scheme: str, bits: float
+) -> None:
+    folder = make_job(state_dir, {"recipe": recipe}, recipe)
     start(folder).wait(LIMIT_S)
-    check_made(folder, scheme="W4A16", bits=4.125)
+    check_made(folder, scheme=scheme, bits=bits)
 
 
 def check_made(folder: JobFolder, *, scheme: str, bits: float) -> None:
