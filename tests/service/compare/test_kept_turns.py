@@ -41,15 +41,18 @@ async def test_the_oldest_leave_and_can_still_be_read_asked_again_and_gone_on_fr
 
 @pytest.mark.usefixtures("two_answers")
 async def test_a_turn_that_is_being_answered_stays(scene: Scene) -> None:
-    scene.script("slow", ttft_s=0.3)
+    scene.script("slow", ttft_s=60.0)
     first = asyncio.create_task(scene.ask(key=KEYS[0]))
-    await asyncio.sleep(0.05)
+    async with asyncio.timeout(20):
+        while not any(hit["path"].endswith("completions") for hit in scene.fakes["slow"].hits):
+            await asyncio.sleep(0.01)
     scene.script("slow", ttft_s=0.0)
     await scene.ask(key=KEYS[1])
     assert KEYS[0] in scene.turns._live
+    scene.turns.stop(KEYS[0])
     assert await first == KEYS[0]
     (found,) = await scene.turns.conversation(KEYS[0])
-    assert [stored.answer.outcome for stored in found.answers] == [Outcome.FINISHED, Outcome.FINISHED]
+    assert [stored.answer.outcome for stored in found.answers] == [Outcome.FINISHED, Outcome.STOPPED]
 
 
 async def test_short_turns_stay(scene: Scene) -> None:
