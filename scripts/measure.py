@@ -4,6 +4,7 @@
     python scripts/measure.py --pair smollm2-135m --candidate-folder FOLDER --text FILE --chunks 20
     python scripts/measure.py --text FILE --chunks 20 --write-kl-base base.kld
     python scripts/measure.py --kl-base base.kld
+    python scripts/measure.py --suite accuracy --lm-eval diptych_choices diptych_sums
 
 Runs the same driver as a job of the app, in a state folder of its own unless one is named; a second run after a kill
 goes on from what the first has finished. ``--json`` prints the records as they would be stored.
@@ -64,6 +65,7 @@ def run(options: argparse.Namespace) -> tuple[BenchmarkRecord, ...]:
         "write_kl_base": options.write_kl_base is not None or None,
         "text_file": str(options.text.resolve()) if options.text else None, "convention": options.convention,
         "chunks": options.chunks, "all_chunks": options.all_chunks, "prompt_lengths": options.prompt_lengths,
+        "lm_eval": options.lm_eval, "vision_sets": options.vision_sets, "items": options.items,
     }  # fmt: skip
     given = {name: value for name, value in overrides.items() if value is not None}
     spec = service.prepare({"models": [candidate], "suite": options.suite, "overrides": given})
@@ -112,6 +114,9 @@ if __name__ == "__main__":
         "--write-kl-base", type=Path, metavar="FILE",
         help="write such a file of the base, for llama-perplexity --kl-divergence; some 25 MB a chunk with 49,152 ids",
     )  # fmt: skip
+    parser.add_argument("--lm-eval", nargs="*", metavar="TASK", help="text tasks of the accuracy suite, such as mmlu")
+    parser.add_argument("--vision-sets", nargs="*", metavar="SET", help="sets of the accuracy suite, such as chartqa")
+    parser.add_argument("--items", type=int, help="of each of them")
     parser.add_argument("--suite", default="quality", choices=("quality", "accuracy", "throughput", "all"))
     parser.add_argument("--state-dir", type=Path, default=Path.home() / ".cache" / "dt-measure")
     parser.add_argument("--json", action="store_true")
