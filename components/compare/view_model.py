@@ -255,8 +255,9 @@ def ago(seconds: float) -> str:
 
 def _who_is_awake(statuses: Sequence[EngineStatus]) -> str:
     awake = next((status for status in statuses if status.turn is Turn.AWAKE), None)
+    leaving = next((status for status in statuses if status.state is EngineState.STOPPING), None)
     if awake is None:
-        return "all asleep"
+        return f"{leaving.engine_id.rpartition('/')[2]} goes to sleep" if leaving else "all asleep"
     name = awake.engine_id.rpartition("/")[2]
     return f"{name} is awake" if awake.ready else f"{name} wakes: {awake.message or awake.state.value}"
 

@@ -80,4 +80,6 @@ def test_the_pages_corner_says_who_is_awake() -> None:
     loading = awake.model_copy(update={"ready": False, "message": "Loading the weights"})
     assert status_line("Pair", [asleep, loading]) == "Pair · one at a time · w4a16 wakes: Loading the weights"
     assert status_line("Pair", [asleep, asleep]) == "Pair · one at a time · all asleep"
+    leaving = asleep.model_copy(update={"state": EngineState.STOPPING})
+    assert status_line("Pair", [asleep, leaving]) == "Pair · one at a time · base goes to sleep"
     assert status_line("Pair", [status(ready=True), status(ready=True)]) == "Pair · both ready"
