@@ -8,6 +8,7 @@
   const ERRORS = ["misread_text", "wrong_count", "wrong_attribute", "invented_object", "missed_object", "spatial", "refusal", "format_or_loop", "language", "other"];
   const SEVERITIES = ["minor", "major", "critical"];
 
+  const many = (count, what) => `${count} ${what}${count === 1 ? "" : "s"}`;
   const field = (label, control, small) => el("label", { class: "dt-field" }, el("span", {}, label), control, small ? el("small", { class: "dt-soft" }, small) : null);
   const select = (options, value, label) => { const node = el("select", { "aria-label": label }, options.map(([v, text]) => el("option", { value: v }, text))); node.value = value; return node; };
 
@@ -48,7 +49,7 @@
       const p = review.progress?.batch === batch.id ? review.progress.counts : batch.progress, working = batch.state === "RUNNING";
       return el("article", { class: `dt-batch ${batch.id === review.batch ? "dt-on" : ""}`, "data-batch": batch.id, "data-state": batch.state },
         el("button", { class: "dt-batch-name", type: "button", "aria-pressed": String(batch.id === review.batch), onclick: () => { review.batch = batch.id; review.keep.set("batch", batch.id); review.changed("batch"); drawn = ""; draw(); } }, batch.name),
-        el("p", { class: "dt-soft" }, working ? `${p.answered} of ${p.items} answered` : `${p.items} items, ${p.open} left${p.answered + p.failed < p.items ? `, ${p.items - p.answered - p.failed} not asked` : ""}`, p.failed ? `, ${p.failed} failed` : ""),
+        el("p", { class: "dt-soft" }, working ? `${p.answered} of ${p.items} answered` : `${many(p.items, "item")}, ${p.open} left${p.answered + p.failed < p.items ? `, ${p.items - p.answered - p.failed} not asked` : ""}`, p.failed ? `, ${p.failed} failed` : ""),
         working ? el("progress", { max: p.items, value: p.answered + p.failed, "aria-label": "Answered" }) : null,
         batch.message ? el("p", { class: "dt-fault" }, batch.message) : null,
         review.isOwner && !d.recorded ? el("p", { class: "dt-small-actions" }, working ? act("Stop", "stop", batch) : null, batch.state === "STOPPED" ? act("Resume", "resume", batch) : null, p.failed && !working ? act("Ask the failed again", "retry", batch) : null) : null);
@@ -116,7 +117,7 @@
         if (next.refused) { fill(said, el("p", { class: "dt-fault", role: "alert" }, el("b", {}, next.refused.message), ` ${next.refused.hint || ""}`)); return; }
         const found = next.created || next.looked;
         const faults = found.faults.map((f) => el("li", {}, el("b", {}, f.row), ` ${f.field}: ${f.message}`));
-        fill(said, el("p", {}, `${found.questions} questions, ${found.items} items${next.created ? ": the engines are at work." : " can be used."}`), faults.length ? [el("p", { class: "dt-fault" }, `${found.faults.length + found.more_faults} rows can't be used:`), el("ul", { class: "dt-faults" }, faults)] : null);
+        fill(said, el("p", {}, `${many(found.questions, "question")}, ${many(found.items, "item")}${next.created ? ": the engines are at work." : " can be used."}`), faults.length ? [el("p", { class: "dt-fault" }, `${many(found.faults.length + found.more_faults, "row")} can't be used:`), el("ul", { class: "dt-faults" }, faults)] : null);
         said.scrollIntoView({ block: "nearest" });
         if (next.created) { review.batch = next.created.batch; review.keep.set("batch", review.batch); review.changed("batch"); drawn = ""; draw(); if (!faults.length) dialog.close(); }
       } };

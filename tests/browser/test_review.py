@@ -221,7 +221,7 @@ def test_rows_that_cannot_be_used_are_named_before_anything_starts(review: Revie
     expect(dialog.get_by_role("status")).to_contain_text("items.csv is loaded")
     dialog.get_by_role("button", name="Check the rows").click()
     said = dialog.get_by_role("status")
-    expect(said).to_contain_text("1 questions, 1 items can be used")
+    expect(said).to_contain_text("1 question, 1 item can be used")
     expect(said).to_contain_text("row 2 image: There is no picture 'missing.png'")
     expect(said).to_contain_text("row 4 id: '2' stands there twice")
     dialog.get_by_role("button", name="Close").click()
