@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import time
 from collections.abc import Iterator
@@ -26,13 +25,16 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
 
 
 def _children() -> dict[int, str]:
-    """Living direct children of the test process: pid → command line."""
+    """Living direct children of the test process, of any of its threads: pid → command line."""
     found = {}
-    for entry in Path("/proc").iterdir():
-        with suppress(OSError, ValueError):
-            fields = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()
-            if int(fields[1]) == os.getpid() and fields[0] not in "ZX":
-                found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    for listed in Path("/proc/self/task").glob("*/children"):
+        with suppress(OSError):
+            for pid in map(int, listed.read_text().split()):
+                with suppress(OSError):
+                    entry = Path(f"/proc/{pid}")
+                    if (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()[0] not in "ZX":
+                        line = (entry / "cmdline").read_bytes()
+                        found[pid] = line.replace(b"\0", b" ").decode(errors="replace")
     return found
 
 

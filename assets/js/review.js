@@ -18,7 +18,7 @@
   };
   /* What the three views of the tab share. */
   const review = d.review = {
-    keep, OUTCOMES, user: null, isOwner: false, mayReview: false, progress: null, listeners: [],
+    keep, OUTCOMES, user: null, isOwner: false, mayReview: null, progress: null, listeners: [],
     name: keep.get("reviewer", ""), batch: keep.get("batch", ""), order: keep.get("order", "divergence"), filter: keep.get("filter", {}), mode: "judge",
     get reviewer() { return this.user || this.name; },
     changed(what) { for (const listener of this.listeners) listener(what); },
@@ -27,7 +27,7 @@
   const empty = () => ({ verdict: null, a_right: null, b_right: null, claims: [], note: "", zoomed: false });
 
   window.diptych.reviewDesk = function (element, props, trigger, watch) {
-    const me = { item: null, draft: empty(), judged: [], key: null, waiting: null, timer: null, started: false, diff: keep.get("diff", true), heat: false, done: false };
+    const me = { item: null, draft: empty(), judged: [], key: null, waiting: null, timer: null, started: false, seen: 0, diff: keep.get("diff", true), heat: false, done: false };
     const picture = el("img", { class: "dt-picture", alt: "", draggable: "false" });
     const boxes = el("div", { class: "dt-boxes" });
     const stage = el("div", { class: "dt-stage", tabindex: "0", role: "group", "aria-label": "Picture: + and − zoom, arrows move, 0 fits" }, picture, boxes);
@@ -37,10 +37,19 @@
     new IntersectionObserver(() => begin()).observe(element);
     review.listeners.push((what) => {
       if (what === "mode") element.hidden = review.mode !== "judge";
+      if (what === "progress") count();
       if (what === "who" || what === "batch") { me.item = null; me.started = false; me.done = false; draw(); begin(); }
     });
     const visible = () => element.offsetParent !== null && review.mode === "judge";
 
+    function counts() { return review.progress?.batch === review.batch ? review.progress.counts : null; }
+    /** What is known of the batch has changed: a number, or there is something to judge for somebody who waits. */
+    function count() {
+      const shown = element.querySelector(".dt-review-count");
+      if (shown) setText(shown, countWords());
+      if (me.item || !me.done || me.key || !visible() || review.mode !== "judge") return;
+      if ((counts()?.open || 0) > me.seen) { me.seen = counts().open; send("next", {}); } else draw();
+    }
     function begin() {
       if (me.started || element.offsetParent === null || !review.mayReview || !review.reviewer || !review.batch) return draw();
       me.started = true;
@@ -70,11 +79,11 @@
       if (value.stored) { keep.drop(place(value.stored)); d.toast("Saved"); }
       if (value.undone) d.toast("Taken back");
       me.judged = value.judged || [];
-      me.progress = value.progress;
       me.batch = value.batch;
-      review.progress = value.batch && { batch: value.batch.id, counts: value.progress };
-      review.changed("progress");
+      review.progress = value.batch && { batch: value.batch.id, state: value.batch.state, counts: value.progress };
       me.done = !value.item;
+      me.seen = value.progress?.open || 0;
+      review.changed("progress");
       if (value.batch && value.batch.id !== review.batch) { send("next", {}); return; } // chosen while it was on its way
       take(value.item);
       goOn();
@@ -149,6 +158,7 @@
     /* ---- drawing ---- */
     function draw() {
       const focused = document.activeElement?.dataset?.focus;
+      if (review.mayReview === null) { fill(element, el("p", { class: "dt-pulse" }, "Looking…")); return; }
       if (!review.mayReview) { fill(element, el("p", { class: "dt-empty" }, d.askToSignIn("review"))); return; }
       if (!review.reviewer) { fill(element, nameForm()); return; }
       if (!me.item) { fill(element, head(), el("div", { class: "dt-review-trouble", role: "alert" }), el("p", { class: "dt-empty" }, waitingWords())); return; }
@@ -161,20 +171,26 @@
             el("p", { class: "dt-review-prompt" }, item.prompt),
             item.reference !== null ? el("p", { class: "dt-soft" }, "Right answer: ", el("span", { class: "dt-reference" }, item.reference)) : null,
             answers(item), verdicts(), claimList(), noteBox(),
-            el("div", { class: "dt-form-actions" }, button(item.verdict ? "Save the change" : "Save and next", submit, "save", "dt-primary"), el("span", { class: "dt-soft" }, "Enter")))));
+            el("div", { class: "dt-form-actions" }, el("button", { class: "dt-btn dt-primary", type: "button", "data-focus": "save", onclick: submit }, item.verdict ? "Save the change" : "Save and next", " ", el("kbd", {}, "Enter"))))));
       if (focused) element.querySelector(`[data-focus="${CSS.escape(focused)}"]`)?.focus();
     }
     function waitingWords() {
       if (me.key) return "Looking for the next item…";
       if (!review.batch) return "There is no batch yet. Make one, or wait until the one that comes with Diptych is stored.";
-      if (me.done && me.progress?.open) return "Nothing is left for you: other reviewers hold the rest, or your filter leaves it out.";
-      return me.done ? (me.progress && me.progress.answered < me.progress.items - me.progress.failed ? "Nothing to judge right now: the engines still answer the rest." : "Nothing is left to review in this batch. The report has what was found.") : "Choose a batch.";
+      const p = counts();
+      if (!me.done) return "Choose a batch.";
+      if (p?.open) return "Nothing is left for you: other reviewers hold the rest, or your filter leaves it out.";
+      if (!p || p.answered + p.failed >= p.items) return "Nothing is left to review in this batch. The report has what was found.";
+      return review.progress.state === "STOPPED" ? "Nothing to judge: the batch stands still before all questions were asked. Its owner can resume it." : "Nothing to judge right now: the engines still answer the rest. What they have answered comes here by itself.";
+    }
+    function countWords() {
+      const p = counts(), missing = p ? p.items - p.answered - p.failed : 0;
+      return p ? `${me.judged.length} by you · ${p.open} left of ${p.items}${p.failed ? ` · ${p.failed} failed` : ""}${missing ? ` · ${missing} ${review.progress.state === "RUNNING" ? "being answered" : "not asked"}` : ""}` : "";
     }
     function head() {
-      const p = me.progress;
       return el("header", { class: "dt-review-head" },
         el("h2", {}, me.batch ? me.batch.name : "Review"),
-        p ? el("span", { class: "dt-soft dt-review-count" }, `${me.judged.length} by you · ${p.open} left of ${p.items}${p.failed ? ` · ${p.failed} failed` : ""}${p.answered + p.failed < p.items ? ` · ${p.items - p.answered - p.failed} being answered` : ""}`) : null,
+        counts() ? el("span", { class: "dt-soft dt-review-count" }, countWords()) : null,
         el("span", { class: "dt-head-actions" }, button("Back", () => move(-1), "back"), me.item ? button(me.item.verdict ? "Forward" : "Skip", () => move(1), "skip") : button("Look again", () => send("next", {}), "again"), button("Undo", () => send("undo", {}), "undo")));
     }
     function nameForm() {
@@ -229,7 +245,7 @@
     function claimList() {
       return el("div", { class: "dt-claims" }, me.draft.claims.map((claim, i) => el("p", {}, el("b", {}, claim.other_too ? "Both" : claim.answer.toUpperCase()), ` ${words(claim.error_type)}, ${claim.severity}`, claim.text ? [" “", el("span", {}, claim.text), "”"] : null, claim.box ? " · box" : "", claim.note ? ` · ${claim.note}` : "", " ",
         el("button", { class: "dt-link", type: "button", onclick: () => { me.draft.claims.splice(i, 1); save(); draw(); } }, "Remove"))),
-        el("button", { class: "dt-link", type: "button", "data-focus": "claim", onclick: () => claimSheet() }, "Say what is wrong (e)"));
+        el("button", { class: "dt-btn dt-small", type: "button", "data-focus": "claim", onclick: () => claimSheet() }, "Say what is wrong ", el("kbd", {}, "e")));
     }
     function claimSheet() {
       const item = me.item, image = item.images[shownImage];

@@ -40,7 +40,7 @@
         r.judged ? [
           table(["Outcome", "Items", "Share of judged items, 95 % interval"], Object.entries(o.counts).map(([name, count]) => [review.OUTCOMES[name], String(count), share(o.shares[name])])),
           el("p", {}, `Regressed against improved, sign test: ${chance(o.sign_test_p)}. Most judged items were chosen by divergence, so these are no shares of the whole batch.`),
-          el("p", {}, e.regressed ? `Of the whole batch, by the random slice (${e.judged} of ${e.slice} judged): regressed ${share(e.regressed)}, improved ${share(e.improved)}.` : `How often the candidate regresses in the whole batch is not known: nothing of the random slice (${e.slice} items) is judged yet.`),
+          el("p", {}, e.regressed ? `Of the whole batch, by the random slice (${e.judged} of ${e.slice} judged): regressed ${share(e.regressed)}, improved ${share(e.improved)}.` : `How often the candidate regresses in the whole batch is not known: nothing of the random slice (${e.slice} item${e.slice === 1 ? "" : "s"}) is judged yet.`),
         ] : el("p", {}, "No verdict yet."),
         r.reference ? [el("h3", {}, "By the reference answers, without a reviewer"), table(["", "Share"], [["Base right", share(r.reference.base_right)], ["Candidate right", share(r.reference.candidate_right)], ["Regressed", share(r.reference.regressed)], ["Improved", share(r.reference.improved)]]), el("p", { class: "dt-soft" }, `Right means: the same but for case and spaces. Sign test: ${chance(r.reference.sign_test_p)}.`)] : null,
         curves(r), groups("By tag", r.by_tag), r.candidate_engines.length > 1 ? groups("By candidate", r.by_candidate) : null,
@@ -63,7 +63,7 @@
       const curve = r.curve && r.curve.items >= FEWEST ? r.curve : r.curve_by_reference;
       if (!curve || curve.items < FEWEST) return r.divergence_mass ? el("p", {}, `The most divergent ${percent(r.divergence_mass.share_of_items)} of the items hold 90 % of the divergence.`) : null;
       const source = curve === r.curve ? "of the judged items" : "by the reference answers";
-      return [el("h3", {}, "Does the order find the regressions?"), drawing(curve), el("p", {}, `Share of ${curve.regressions} regressions found against share of ${curve.items} items reviewed, most divergent first, ${source}. The first third finds ${percent(curve.found_in_first_third)}; 90 % are found after ${percent(curve.reviewed_for_90_percent)}.`,
+      return [el("h3", {}, "Does the order find the regressions?"), drawing(curve), el("p", {}, `Share of ${curve.regressions} regressions found against share of ${curve.items} items reviewed, most divergent first, ${source}. The first third finds ${percent(curve.found_in_first_third)}; 90 % are found after ${percent(curve.reviewed_for_90_percent)}. Dashed: a random order, and the end of the first third.`,
         source === "by the reference answers" && r.curve_of_disagreement_by_reference ? ` In the order of different answers the first third finds ${percent(r.curve_of_disagreement_by_reference.found_in_first_third)}.` : "",
         r.divergence_mass ? ` The most divergent ${percent(r.divergence_mass.share_of_items)} of the items hold 90 % of the divergence.` : "")];
     }
@@ -95,7 +95,7 @@
       const pages = Math.max(1, Math.ceil(value.total / value.page_size));
       const turn = (to) => { page = to; look(); };
       fill(element, el("div", { class: "dt-find-line" }, outcome, text, tag, least, most, el("label", { class: "dt-check-line" }, differ, " Only different answers"), el("span", { class: "dt-soft" }, `${value.total} items`)),
-        table(["Item", "Prompt", "Outcome", "Divergence, nats", "Answers"], value.items.map((i) => [i.key, i.prompt, i.failure ? `failed: ${i.failure}` : i.outcome ? review.OUTCOMES[i.outcome] : i.state === "PENDING" ? "being answered" : "–", i.divergence_nats === null ? "not measured" : i.divergence_nats.toPrecision(3), i.state !== "DONE" ? "" : i.differ ? "differ" : "same"])),
+        el("div", { class: "dt-items" }, table(["Item", "Prompt", "Outcome", "Divergence, nats", "Answers"], value.items.map((i) => [i.key, i.prompt, i.failure ? `failed: ${i.failure}` : i.outcome ? review.OUTCOMES[i.outcome] : i.state === "PENDING" ? "being answered" : "–", i.divergence_nats === null ? "not measured" : i.divergence_nats.toPrecision(3), i.state !== "DONE" ? "" : i.differ ? "differ" : "same"]))),
         pages > 1 ? el("p", { class: "dt-form-actions" }, el("button", { class: "dt-btn dt-small", type: "button", disabled: value.page === 0, onclick: () => turn(value.page - 1) }, "Before"), `${value.page + 1} of ${pages}`, el("button", { class: "dt-btn dt-small", type: "button", disabled: value.page + 1 >= pages, onclick: () => turn(value.page + 1) }, "After")) : null);
     }
   };

@@ -12,15 +12,18 @@
   const select = (options, value, label) => { const node = el("select", { "aria-label": label }, options.map(([v, text]) => el("option", { value: v }, text))); node.value = value; return node; };
 
   window.diptych.reviewSide = function (element, props, trigger, watch) {
-    let value = { batches: [] }, drawn = "", sheet = null;
+    let value = { batches: [] }, drawn = "", sheet = null, counted = "";
     d.bind(props, watch, (next) => {
       value = next;
       const before = `${review.user}/${review.mayReview}`;
-      Object.assign(review, { user: next.user || null, isOwner: !!next.is_owner, mayReview: !!next.may_review });
+      Object.assign(review, { user: next.user || null, isOwner: !!next.is_owner, mayReview: next.may_review ?? null });
       const known = (next.batches || []).map((b) => b.id);
       const first = (next.batches || []).find((b) => b.progress.open) || (next.batches || [])[0];
       if (first && !known.includes(review.batch)) { review.batch = first.id; review.changed("batch"); }
       else if (before !== `${review.user}/${review.mayReview}`) review.changed("who");
+      const mine = (next.batches || []).find((b) => b.id === review.batch), news = JSON.stringify(mine);
+      // The desk's own counts come with every verdict; what comes here is newer only when it says something else.
+      if (mine && news !== counted) { counted = news; review.progress = { batch: mine.id, state: mine.state, counts: mine.progress }; review.changed("progress"); }
       if (next.form) openForm(next.form);
       if (sheet && (next.looked || next.created || next.refused)) sheet.answer(next);
       else if (next.refused) d.toast(next.refused.message);
@@ -34,7 +37,7 @@
       if (element.contains(document.activeElement) && ["INPUT", "SELECT"].includes(document.activeElement.tagName)) { setTimeout(draw, 1000); return; }
       drawn = key;
       fill(element, modes(), review.mayReview && review.reviewer ? el("p", { class: "dt-soft dt-who" }, `Reviewing as ${review.reviewer} `, review.user ? null : el("button", { class: "dt-link", type: "button", onclick: () => { review.name = ""; review.keep.drop("reviewer"); review.changed("who"); } }, "Change")) : null,
-        el("h3", {}, "Batches"), (value.batches || []).map(line), value.batches?.length ? null : el("p", { class: "dt-soft" }, "None yet."),
+        el("h3", {}, "Batches"), (value.batches || []).map(line), value.batches?.length ? null : el("p", { class: "dt-soft" }, value.batches ? "None yet." : "Looking…"),
         review.isOwner && !d.recorded ? button("New batch", () => trigger("form", {})) : null, review.mayReview ? queue() : null);
     }
     function modes() {
@@ -42,10 +45,10 @@
       return el("div", { class: "dt-switch dt-modes", role: "group", "aria-label": "What to see" }, all.map(([mode, label]) => el("button", { class: "dt-link", type: "button", "aria-pressed": String(review.mode === mode), onclick: () => { review.mode = mode; review.changed("mode"); drawn = ""; draw(); } }, label)));
     }
     function line(batch) {
-      const p = review.progress?.batch === batch.id && batch.state !== "RUNNING" ? review.progress.counts : batch.progress, working = batch.state === "RUNNING";
+      const p = review.progress?.batch === batch.id ? review.progress.counts : batch.progress, working = batch.state === "RUNNING";
       return el("article", { class: `dt-batch ${batch.id === review.batch ? "dt-on" : ""}`, "data-batch": batch.id, "data-state": batch.state },
         el("button", { class: "dt-batch-name", type: "button", "aria-pressed": String(batch.id === review.batch), onclick: () => { review.batch = batch.id; review.keep.set("batch", batch.id); review.changed("batch"); drawn = ""; draw(); } }, batch.name),
-        el("p", { class: "dt-soft" }, working ? `${p.answered} of ${p.items} answered` : `${p.items} items, ${p.open} left`, p.failed ? `, ${p.failed} failed` : ""),
+        el("p", { class: "dt-soft" }, working ? `${p.answered} of ${p.items} answered` : `${p.items} items, ${p.open} left${p.answered + p.failed < p.items ? `, ${p.items - p.answered - p.failed} not asked` : ""}`, p.failed ? `, ${p.failed} failed` : ""),
         working ? el("progress", { max: p.items, value: p.answered + p.failed, "aria-label": "Answered" }) : null,
         batch.message ? el("p", { class: "dt-fault" }, batch.message) : null,
         review.isOwner && !d.recorded ? el("p", { class: "dt-small-actions" }, working ? act("Stop", "stop", batch) : null, batch.state === "STOPPED" ? act("Resume", "resume", batch) : null, p.failed && !working ? act("Ask the failed again", "retry", batch) : null) : null);
@@ -114,6 +117,7 @@
         const found = next.created || next.looked;
         const faults = found.faults.map((f) => el("li", {}, el("b", {}, f.row), ` ${f.field}: ${f.message}`));
         fill(said, el("p", {}, `${found.questions} questions, ${found.items} items${next.created ? ": the engines are at work." : " can be used."}`), faults.length ? [el("p", { class: "dt-fault" }, `${found.faults.length + found.more_faults} rows can't be used:`), el("ul", { class: "dt-faults" }, faults)] : null);
+        said.scrollIntoView({ block: "nearest" });
         if (next.created) { review.batch = next.created.batch; review.keep.set("batch", review.batch); review.changed("batch"); drawn = ""; draw(); if (!faults.length) dialog.close(); }
       } };
     }
@@ -156,7 +160,7 @@
     } },
       field("Which answer", side), field("Kind of error", type), field("Severity", severity), field("Words in the answer", text, "Empty means the whole answer."),
       el("label", { class: "dt-check-line" }, other, " The other answer has it too"), field("Note", note),
-      image ? el("div", { class: "dt-field" }, el("span", {}, "Where in the picture: drag, or type pixels; optional"), canvas, el("div", { class: "dt-box-numbers" }, numbers)) : null, trouble,
+      image ? el("div", { class: "dt-field" }, el("span", {}, "Where in the picture: drag, or type pixels; optional"), canvas, el("div", { class: "dt-box-numbers" }, numbers.map((input) => el("label", {}, input.placeholder, input)))) : null, trouble,
       el("div", { class: "dt-form-actions" }, el("button", { class: "dt-btn dt-primary", type: "submit" }, "Add"), el("span", { class: "dt-soft" }, "Enter")));
     const sheet = d.openSheet("What is wrong", form);
     type.focus();

@@ -206,10 +206,17 @@ def _details(entry: CatalogEntry, status: EngineStatus) -> list[list[str]]:
             if entry.pair.vision
             else "none: text only",
         ),
+        ("Placement", "not known (remote)" if status.remote else _placement(entry)),
         ("Sight check", status.sight.value),
         ("State", f"{status.state.value}, {status.turn or ('ready' if status.ready else 'not ready')}"),
     ]
     return [[name, str(value)] for name, value in rows]
+
+
+def _placement(entry: CatalogEntry) -> str:
+    at_a_time = "one engine at a time" if entry.pair.placement == "alternately" else "together with others"
+    gpus = f"GPU {', '.join(map(str, entry.model.gpus))}, " if entry.model.gpus else ""
+    return gpus + at_a_time
 
 
 def notices_view(turn: Trace | None, refused: dict[str, Any] | None = None) -> dict[str, Any]:

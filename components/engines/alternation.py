@@ -18,6 +18,7 @@ from components.core.errors import EngineStartError
 from components.core.states import EngineState
 from components.engines.turn_taker import ASLEEP, TurnTaker
 
+_MOST_DOZING = 2  # processes that sleep on a GPU, each with a share of its memory (placement.SLEEPING_SHARE)
 _log = logging.getLogger(__name__)
 
 
@@ -43,6 +44,7 @@ class Alternation:
         self._taking_part: set[str] = set()
         self._up: str | None = None  # that has the device; None while it changes hands, and at first
         self._promised: str | None = None  # that ``enter`` said may be woken, until it is
+        self._last_up: list[str] = []  # in the order in which they had the device last
         self._leases = 0  # of that one
         self._freed = asyncio.Event()
         self._queue: deque[_Wait] = deque()
@@ -157,6 +159,7 @@ class Alternation:
                 await engine.rest() if engine_id in self._taking_part else await engine.stop()
                 if engine.status.reason_code == "SURVIVORS":
                     raise EngineStartError(engine.status.reason, engine.status.hint)
+            await self._make_room(target)
             if any(wait.engine_id == target for wait in self._queue):  # they may have gone meanwhile
                 await self._engines[target].wake()
                 self._up = target
@@ -166,6 +169,14 @@ class Alternation:
             _log.warning("%s could not be woken: %r", target, exc)
             self._refuse(target, exc)
         self._let_in(target)
+
+    async def _make_room(self, target: str) -> None:
+        """End the processes that have slept longest where too many sleep."""
+        dozing = [engine for engine in self._engines.values() if engine.dozes and engine.spec.engine_id != target]
+        dozing.sort(key=lambda engine: self._last_up.index(engine.spec.engine_id))
+        for engine in dozing[:-_MOST_DOZING]:
+            await engine.end_doze()
+        self._last_up = [engine_id for engine_id in self._last_up if engine_id != target] + [target]
 
     def _let_in(self, target: str) -> None:
         for wait in [wait for wait in self._queue if wait.engine_id == target and self._up == target]:

@@ -7,6 +7,7 @@ renamed when it is whole; a manifest in it tells whether it still is.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import shutil
 import sys
@@ -144,6 +145,12 @@ class ModelPreparer:
         folder, making = self._root / name, self._root / f".making-{name}"
         if is_whole(folder):
             return folder
+        self._root.mkdir(parents=True, mode=0o700, exist_ok=True)
+        with (self._root / f".{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # jobs of the same node prepare the same models at the same time
+            return folder if is_whole(folder) else self._make(folder, making, build)
+
+    def _make(self, folder: Path, making: Path, build: Callable[[Path], None]) -> Path:
         for rest in (folder, making):
             shutil.rmtree(rest, ignore_errors=True)
         making.mkdir(parents=True, mode=0o700)
@@ -153,7 +160,7 @@ class ModelPreparer:
             making.rename(folder)
         finally:
             shutil.rmtree(making, ignore_errors=True)
-        for older in self._root.glob(f"{name.rpartition('-')[0]}-{'[0-9a-f]' * 16}"):
+        for older in self._root.glob(f"{folder.name.rpartition('-')[0]}-{'[0-9a-f]' * 16}"):
             if older != folder:
                 shutil.rmtree(older, ignore_errors=True)
         return folder

@@ -42,10 +42,21 @@ class TurnTaker(SupervisedEngine):
             if self._lives and not self.status.is_asleep and not await self._dozed_off():
                 self._set(turn=Turn.ASLEEP)
                 await self._end_life("Going to sleep", ASLEEP)
-                if self._remembered is not None:
-                    self._set(sight=self._remembered[1].sight)
+                self._keep_sight()
             elif self.status.state is EngineState.STOPPED:
                 self._set(turn=Turn.ASLEEP, message=ASLEEP)
+
+    @property
+    def dozes(self) -> bool:
+        """Whether it sleeps with its process going on, which keeps some of the GPU's memory."""
+        return self._lives and self.status.is_asleep
+
+    async def end_doze(self) -> None:
+        """Let its process end; it stays asleep, and is started when it is asked."""
+        async with self._commands:
+            if self.dozes:
+                await self._end_life("Going to sleep", ASLEEP)
+                self._keep_sight()
 
     async def stop(self) -> None:
         """End it; it takes part in no turn until it is started again, and its sight is checked anew then."""
@@ -57,6 +68,10 @@ class TurnTaker(SupervisedEngine):
         """What it waits for while it sleeps."""
         if self.status.is_asleep:
             self._set(message=words)
+
+    def _keep_sight(self) -> None:
+        if self._remembered is not None:
+            self._set(sight=self._remembered[1].sight)
 
     @property
     def _lives(self) -> bool:

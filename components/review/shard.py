@@ -1,7 +1,7 @@
 """A part of a batch that is answered elsewhere: what its job is given, and what it gives back. Pure data and files.
 
-Answers are lines of ``answers.jsonl`` in the job's folder, written as they come and read as far as they are whole, so
-that a node that dies loses only what it was being asked.
+Answers are lines of a file in the job's folder, written as they come and read as far as they are whole, so that a node
+that dies loses only what it was being asked. They are sealed: no page may offer the file to a reviewer.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from components.profiles.schema import PairProfile
 from components.storage.atomic_write import translate_os_error
 
 KIND = "batch"
-ANSWERS = "answers.jsonl"
+ANSWERS = "answers/answers.jsonl"  # in a folder of its own: files beside the spec are offered for download
 _MOST_BYTES = 16 * 2**20  # read at once; a line with its token records takes some 100 kB
 
 
@@ -69,6 +69,7 @@ def append_answer(folder: JobFolder, answer: ShardAnswer) -> None:
     """
     path = folder.path / ANSWERS
     try:
+        path.parent.mkdir(mode=0o700, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         with os.fdopen(descriptor, "ab", buffering=0) as file:
             line = answer.model_dump_json().encode() + b"\n"

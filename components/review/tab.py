@@ -32,7 +32,7 @@ def create_review_tab(
     with gr.Row(elem_id="dt-review", equal_height=False):
         with gr.Column(elem_id="dt-review-side", scale=0, min_width=260):
             side = view(
-                "reviewSide", {"batches": [], "may_review": False, "is_owner": False, "user": None},
+                "reviewSide", {"batches": None, "may_review": None, "is_owner": False, "user": None},
                 events=["act", "form", "create"], elem_id="dt-review-batches",
             )  # fmt: skip
         with gr.Column(elem_id="dt-review-main", scale=1, min_width=300):

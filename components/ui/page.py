@@ -22,7 +22,7 @@ from components.ui.guards import ACCOUNT_PATH, Guard, GuardRules
 from components.ui.identity import person_of
 from components.ui.sign_in import Provider, add_sessions, sign_in_routes
 from components.ui.theme import diptych_theme, page_css, page_head
-from components.ui.views import Refresh, view
+from components.ui.views import QUIET, Refresh, view
 
 _POLL_S = 2.0
 _AT_LOAD: dict[str, Any] = {
@@ -74,29 +74,26 @@ def _met(status: Callable[[gr.Request | None], dict[str, Any]]) -> Callable[[gr.
 
 
 def _poll(refreshes: list[Refresh], version: Callable[[], int]) -> None:
-    seen = gr.State(-1)
+    """Two events: Gradio builds every output of an event anew, also a skipped one. What each open page fires all the
+    time has a single number for output.
+    """
+    known = gr.State(-1)
     inputs = [component for refresh in refreshes for component in refresh.inputs]
     outputs = [component for refresh in refreshes for component in refresh.outputs]
 
-    async def tick(last: int, request: gr.Request, *values: Any) -> list[Any]:
-        now = version()
-        if now == last:
-            return [gr.skip()] * (len(outputs) + 1)
-        shown: list[Any] = [now]
+    async def tick() -> int:
+        return version()
+
+    async def refresh_all(request: gr.Request, *values: Any) -> list[Any]:
+        shown: list[Any] = []
         start = 0
         for refresh in refreshes:
             shown += refresh.values(request, values[start : start + len(refresh.inputs)])
             start += len(refresh.inputs)
         return shown
 
-    gr.Timer(_POLL_S).tick(
-        tick,
-        [seen, *inputs],
-        [seen, *outputs],
-        show_progress="hidden",
-        api_visibility="private",
-        concurrency_limit=None,
-    )
+    gr.Timer(_POLL_S).tick(tick, None, known, **QUIET)
+    known.change(refresh_all, inputs, outputs, **QUIET)
 
 
 def build_server(

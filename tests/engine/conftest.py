@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -25,13 +23,6 @@ def engines() -> Iterator[Engines]:
 def quantizer() -> None:
     """The environment of llm-compressor, which the first job of all makes; it takes minutes on a fresh clone."""
     quantizer_environment(ROOT / ".envs", "llmcompressor").ensure(child_environment(), print)
-
-
-@pytest.fixture(scope="session")
-def quantized() -> Iterator[Path]:
-    """The state folder of the quantizations that run on this machine."""
-    with tempfile.TemporaryDirectory(prefix="q-") as folder:  # a socket path must be short
-        yield Path(folder)
 
 
 @pytest.fixture(scope="session")

@@ -87,6 +87,7 @@ def test_a_space_gives_sign_in_by_its_own_names(monkeypatch: pytest.MonkeyPatch)
     assert found.openid_provider_url == "https://huggingface.co"
     assert found.page_url == "https://me-diptych.hf.space"
     assert found.owner_names == ("Boss", "other")
+    assert guard_rules(found).framed_by == ("https://huggingface.co",)
     monkeypatch.setenv("DIPTYCH_PAGE_URL", "http://127.0.0.1:7860/")
     assert Settings().page_url == "http://127.0.0.1:7860"
 

@@ -72,6 +72,14 @@ def test_f46_our_own_names_are_let_in(app: RunningApp) -> None:
         assert raw_get(app, "/healthz", host=host, origin=f"http://{host}")[0] == 200
 
 
+def test_what_each_open_page_fires_all_the_time_has_one_number_for_output(app: RunningApp) -> None:
+    """Gradio builds every component anew that is an output, also of an event that changes nothing."""
+    config = config_of(app)
+    kinds = {c["id"]: c["type"] for c in config["components"]}
+    polls = [d for d in config["dependencies"] if any(kinds.get(t[0]) == "timer" for t in d["targets"])]
+    assert [[kinds[i] for i in poll["outputs"]] for poll in polls] == [["state"]]
+
+
 def test_every_page_forbids_foreign_content(app: RunningApp) -> None:
     headers = httpx.get(app.url, timeout=30).headers
     assert "default-src 'self'" in headers["content-security-policy"]

@@ -225,6 +225,18 @@ async def test_on_a_gpu_the_process_goes_on_and_sleeps(bench: Bench, level: int)
     assert hub.book.shares("cuda:0") == {A: 0.04, B: 0.9}
 
 
+async def test_of_many_only_two_sleep_beside_the_one_that_is_awake(bench: Bench) -> None:
+    names = [A, B, C, "pair/d"]
+    hub = await begun(bench, *(gpu(bench, name, 1) for name in names))
+    for name in names[1:]:
+        async with hub.use(name, 10):
+            assert hub.status(name).ready
+    assert up(bench, hub) == {B, C, "pair/d"}, "the first one slept longest"
+    assert hub.status(A).is_asleep and hub.status(A).sight is Sight.SEES
+    async with hub.use(A, 10):
+        assert up(bench, hub) == {A, C, "pair/d"}
+
+
 async def test_weights_that_main_memory_has_no_room_for_are_loaded_anew(bench: Bench) -> None:
     asleep = {"main_memory_asleep": lambda _: 7 * GIB}
     hub = await begun(bench, gpu(bench, A, 1, **asleep), gpu(bench, B, 1, **asleep))

@@ -120,6 +120,7 @@ def test_a_batch_is_cut_into_parts_and_taken_in_as_it_is_answered(
     assert services.traces.get(trace_id).latest_answers[0].answer.text == "It is 7."
     assert [score.tokens[0].kl_base_to_candidate_nats for score in services.scores.of_turn(trace_id)] == [0.5]
     assert services.traces.recent() == [], "sealed answers are not in the history"
+    assert services.jobs.files(first.id) == ["spec.json"], "nor are they offered among the files of their job"
     with (folder.path / ANSWERS).open("ab") as file:
         file.write(answer(one.questions[1]).model_dump_json().encode()[100:] + b"\n")
     append_answer(services.jobs.folder(second.id), answer(two.questions[0]))

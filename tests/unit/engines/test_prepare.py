@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import numpy as np
@@ -165,6 +167,22 @@ def test_it_is_made_once_and_again_when_the_source_changed(tmp_path: Path) -> No
     assert not first.exists()
 
 
+def test_several_that_need_it_at_once_all_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As jobs of one node do, and the app beside them: each has a preparer of its own."""
+    write_sharded(tmp_path / "model")
+    build = ModelPreparer._build
+
+    def slowly(*given: Any) -> None:
+        sleep(0.01)  # time enough for another one to take the folder away
+        build(*given)
+
+    monkeypatch.setattr(ModelPreparer, "_build", slowly)
+    with ThreadPoolExecutor(8) as pool:
+        folders = set(pool.map(lambda _: prepare(tmp_path), range(16)))
+    (folder,) = folders
+    assert (folder / "model-vision.safetensors").exists()
+
+
 def test_a_folder_that_lost_a_file_is_made_anew(tmp_path: Path) -> None:
     write_sharded(tmp_path / "model")
     folder = prepare(tmp_path)
@@ -188,7 +206,7 @@ def test_nothing_is_left_when_it_fails(tmp_path: Path) -> None:
     (source / "tekken.json").unlink()
     with pytest.raises(PreparationError, match=r"tekken\.json"):
         prepare(tmp_path)
-    assert list((tmp_path / "state" / "prepared").iterdir()) == []
+    assert [path for path in (tmp_path / "state" / "prepared").iterdir() if path.suffix != ".lock"] == []
 
 
 def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:
