@@ -9,7 +9,6 @@ import pytest
 from components.benchmark.spec import AccuracySettings
 from components.benchmark.store import PieceStore
 from components.benchmark.text_tasks import LOCAL_TASKS, TextTaskRun, compare_answers
-from components.core.errors import JobError
 from components.engines.serving import Served
 from components.jobs.records import JobEvent
 from tests.engine.serving import BASE, ROOT, Engines, client_of
@@ -48,10 +47,3 @@ async def test_both_shapes_are_asked_and_kept_for_the_next_attempt(engines: Engi
     assert [one.name for one in same] == [
         "diptych_choices, 5-shot", "diptych_sums, 2-shot, strict-match", "diptych_sums, 2-shot, flexible-extract",
     ]  # fmt: skip
-
-
-async def test_a_task_that_does_not_exist_is_named(engines: Engines, tmp_path: Path) -> None:
-    served = Served(client_of(engines.base), BASE, 2048, 0)
-    with pytest.raises(JobError, match="lm-eval has no task 'no_such_task'") as caught:
-        await run_of(tmp_path, [], "no_such_task").answers(served, "base")
-    assert caught.value.field == "overrides.lm_eval"
