@@ -42,6 +42,7 @@ _TIMEOUT_S = 600
 _LONGEST_ANSWER = 1024  # tokens, where a task does not say
 _KEPT_CHARACTERS = 4000
 _MMLU_SHOTS = 5
+_METRICS = ("acc", "exact_match", "acc_norm")  # of a single item, from 0 to 1; the first that a task has is taken
 _CHOICES, _WRITTEN = frozenset({"loglikelihood", "multiple_choice"}), frozenset({"generate_until"})
 
 
@@ -151,6 +152,9 @@ def _evaluate_one(name: str, manager: TaskManager, spec: dict[str, Any], reporte
     shapes = {leaf.OUTPUT_TYPE for leaf in leaves.values()}
     if not (shapes <= _CHOICES or shapes <= _WRITTEN):
         raise ScriptError(f"{name} has tasks of shape {', '.join(sorted(shapes))}.", "overrides.lm_eval")
+    for leaf, task in leaves.items():
+        if _metric_of(task) is None:
+            raise ScriptError(f"{leaf} has none of the metrics {', '.join(_METRICS)}.", "overrides.lm_eval")
     written = shapes <= _WRITTEN
     shots = _MMLU_SHOTS if spec["shots"] is None and re.match(r"mmlu(_|$)", name) else spec["shots"]
     told = lm_eval.simple_evaluate(
@@ -160,15 +164,20 @@ def _evaluate_one(name: str, manager: TaskManager, spec: dict[str, Any], reporte
     return [_set_of(name, filter_name, told, leaves) for filter_name in _filters(told)]
 
 
+def _metric_of(task: Any) -> str | None:
+    names = {one["metric"] for one in task.config.metric_list or ()}
+    return next((name for name in _METRICS if name in names), None)
+
+
 def _filters(told: dict[str, Any]) -> list[str]:
     return list(dict.fromkeys(sample["filter"] for rows in told["samples"].values() for sample in rows))
 
 
 def _set_of(name: str, filter_name: str, told: dict[str, Any], leaves: dict[str, Any]) -> dict[str, Any]:
     """What one filter made of a task's answers; the figures are lm-eval's own where it gives some for all of it."""
-    items = []
+    items, metric = [], ""
     for leaf, rows in told["samples"].items():
-        metric = leaves[leaf].config.metric_list[0]["metric"]
+        metric = str(_metric_of(leaves[leaf]))
         items += [
             _item(leaf, leaves[leaf], row, metric) for row in sorted(rows, key=lambda row: row["doc_id"])
             if row["filter"] == filter_name
