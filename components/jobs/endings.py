@@ -58,6 +58,8 @@ def _lost(folder: JobFolder, attempt: Attempt, *, stopped: bool) -> str:
         return known
     if stopped:
         return "The job was asked to end by something outside Diptych."
+    if not folder.path.is_dir():
+        return "The job's folder is gone."
     if shutil.disk_usage(folder.path).free < _LEAST_FREE_BYTES:
         return "The disk is full, and the job ended without being able to say why."
     code = attempt.exit_code()

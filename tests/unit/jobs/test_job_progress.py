@@ -102,6 +102,14 @@ def test_f54_one_rule_for_every_end(tmp_path: Path) -> None:
         assert bool(found.reason) == (ending is not JobState.SUCCEEDED)
 
 
+def test_a_job_whose_folder_is_gone_has_ended_all_the_same(tmp_path: Path) -> None:
+    folder = JobFolder(tmp_path / "gone")
+    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    mark = ProcessMark(pid=1, start_ticks=0, boot_id=boot_id)
+    ending = how_it_ended(job(), folder, DetachedGroup(folder, mark), {})
+    assert (ending.state, ending.reason) == (JobState.FAILED, "The job's folder is gone.")
+
+
 def test_a_survivor_is_said_in_words(tmp_path: Path) -> None:
     folder = JobFolder(tmp_path)
     mark = ProcessMark(pid=1, start_ticks=0, boot_id="b")
