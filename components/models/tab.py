@@ -30,10 +30,11 @@ def create_models_tab(
     def board(request: gr.Request) -> dict[str, Any]:
         return board_view(catalog, hub, problems, may_control=access.may_control(request))
 
-    def log(choice: Any) -> dict[str, Any]:
-        """The end of an engine's log, for the sheet that shows it."""
+    def log(choice: Any, request: gr.Request) -> dict[str, Any]:
+        """The end of an engine's log, for the sheet that shows it. It names folders of this machine."""
         engine_id = str(choice.get("engine")) if isinstance(choice, dict) else ""
         try:
+            access.check(request, "read the logs of engines")
             return {"lines": hub.log_tail(catalog.find(engine_id).engine_id, _LOG_LINES)}
         except AppError as exc:
             return {"lines": [str(exc)]}

@@ -48,7 +48,7 @@ def engine_view(entry: CatalogEntry, status: EngineStatus, *, may_control: bool)
         "facts": _facts(status),
         "actions": _actions(status, down=down) if may_control else [],
         "metrics": f"engines/{entry.engine_id}/metrics" if may_control and status.ready and not status.remote else "",
-        "has_log": not status.remote and status.state is not EngineState.STOPPED,
+        "has_log": may_control and not status.remote and status.state is not EngineState.STOPPED,
     }
 
 

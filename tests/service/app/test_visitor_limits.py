@@ -48,3 +48,14 @@ def test_f47_a_visitors_picture_may_be_refused_that_an_owners_may_not(public_app
     assert found["visitor"]["error"]["code"] == "image_too_large"
     assert "12" in found["visitor"]["error"]["hint"] + found["visitor"]["error"]["message"]
     assert found["owner"]["image"]["width"] == 4000
+
+
+def test_f47_the_log_of_an_engine_is_its_owners(public_app: RunningApp) -> None:
+    board = next(c["id"] for c in config_of(public_app)["components"] if c["props"].get("elem_id") == "dt-models")
+    found = {}
+    for who, auth in (("visitor", None), ("owner", ("owner", "secret-word"))):
+        call = {"session_hash": who, "component_id": board, "fn_name": "log", "data": {"engine": "embedded/base"}}
+        with httpx.Client(base_url=f"{public_app.url}gradio_api/", auth=auth, timeout=60) as http:
+            found[who] = http.post("component_server", json=call).json()["lines"]
+    assert "read the logs of engines" in found["visitor"][0]
+    assert not any("read the logs of engines" in line for line in found["owner"])
