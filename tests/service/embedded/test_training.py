@@ -15,6 +15,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import Dataset
 from train import Phase, Plan
 
+pytestmark = pytest.mark.service
+
 
 class Numbers(Dataset):
     def __len__(self) -> int:
