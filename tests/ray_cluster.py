@@ -70,23 +70,26 @@ class RayCluster:
         return name
 
     def kill_node(self, name: str) -> None:
-        """As a crash of the node would: KILL to every process of Ray's there."""
-        process = self._nodes.pop(name)
+        """As a crash of the node would: KILL to every process of Ray's there, until none is left.
+
+        More than once: a process that is forked between the look and the signal outlives the signal.
+        """
+        process, deadline = self._nodes.pop(name), time.monotonic() + 20
         tree = [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
-        for pid in {process.pid, *tree, *find_members(self._group(name))}:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        left = {process.pid, *tree, *find_members(self._group(name))}
+        while left:
+            assert time.monotonic() < deadline, f"processes of Ray's are left: {left}"
+            for pid in left:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.1)
+            left = set(find_members(self._group(name)))
         process.wait()
 
     def close(self) -> None:
-        """End all of it and look that nothing is left."""
-        names = list(self._nodes)
-        for name in reversed(names):
+        """End all of it."""
+        for name in reversed(list(self._nodes)):
             self.kill_node(name)
-        deadline = time.monotonic() + 10
-        while left := [pid for name in names for pid in find_members(self._group(name))]:
-            assert time.monotonic() < deadline, f"processes of Ray's are left: {left}"
-            time.sleep(0.1)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _group(self, name: str) -> str:
