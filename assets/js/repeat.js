@@ -10,7 +10,7 @@
   const GREEDY = "At temperature 0 a model takes its likeliest token at every step, whatever the seed: repeats then show rounding in other batches only, not how sure the model is. ";
 
   window.diptych.repeat = function (element, props, trigger, watch) {
-    const me = { value: {}, run: null, runs: [], asked: {}, turn: "", key: "", made_us: 0, mine: false };
+    const me = { value: {}, run: null, runs: [], asked: {}, turn: "", key: "", made_us: 0, mine: false, edited: false };
     const count = number("Samples", { min: 2, step: 1 }), hot = number("Temperature", { min: 0, max: 2, step: "any", placeholder: "as asked" }), seed = number("First seed", { min: 0, step: 1 });
     const go = el("button", { class: "dt-btn dt-small", type: "submit" });
     const stop = el("button", { class: "dt-btn dt-small", type: "button", onclick: () => me.run && trigger("halt", { repeat: me.run.id }) }, "Stop");
@@ -18,7 +18,7 @@
     const earlier = el("select", { class: "dt-mode", "aria-label": "Which repeat" });
     const head = el("header", {}, el("h3", {}, "Repeat"), form, earlier);
     const why = el("span", {}, GREEDY);
-    const greedy = el("p", { class: "dt-soft" }, why, el("button", { type: "button", class: "dt-link dt-underlined", onclick: () => { hot.input.value = WARM; say(); hot.input.focus(); } }, `Use ${WARM}`), " instead");
+    const greedy = el("p", { class: "dt-soft" }, why, el("button", { type: "button", class: "dt-link dt-underlined", onclick: () => { hot.input.value = WARM; me.edited = true; say(); hot.input.focus(); } }, `Use ${WARM}`), " instead");
     const trouble = el("p", { class: "dt-bad", role: "alert" });
     const status = el("p", { class: "dt-soft", role: "status" }), bar = el("progress", { max: 1, "aria-label": "How far it is" });
     const body = el("div", {});
@@ -28,10 +28,11 @@
       if (running()) return;
       setText(trouble, "");
       me.mine = true;
+      me.edited = false;
       trigger("run", { turn: me.turn, n: given(count), temperature: given(hot), seed: given(seed) });
     });
-    form.addEventListener("input", say);
-    earlier.addEventListener("change", () => trigger("look", { turn: me.turn, repeat: earlier.value }));
+    form.addEventListener("input", () => { me.edited = true; say(); });
+    earlier.addEventListener("change", () => { me.edited = false; trigger("look", { turn: me.turn, repeat: earlier.value }); });
 
     function number(label, attributes) {
       const input = el("input", { type: "number", inputmode: "decimal", ...attributes });
@@ -67,14 +68,15 @@
       setText(trouble, value.state === "refused" ? `${value.message} ${value.hint || ""}` : "");
       if (value.runs) { me.runs = value.runs; me.mine = false; }
       if (value.state === "refused") me.mine = false; else me.run = value.run || null;
-      if (value.runs && me.run) prefill(me.run.asked); // what is shown and what the fields say belong together
+      // What is shown and what the fields say belong together, but for what somebody typed meanwhile.
+      if (value.runs && me.run && !me.edited) prefill(me.run.asked);
       if (running() && !me.mine) setTimeout(() => { if (running() && !me.mine && me.turn === value.turn) trigger("look", { turn: me.turn, repeat: me.run.id }); }, 2000);
       draw();
     });
 
     /** A turn that was not shown before: the fields say what it was asked with. */
     function begin(value) {
-      Object.assign(me, { turn: value.turn, run: null, runs: [], mine: false, asked: value.asked || {} });
+      Object.assign(me, { turn: value.turn, run: null, runs: [], mine: false, edited: false, asked: value.asked || {} });
       count.input.max = value.most;
       prefill({ n: value.usual, ...me.asked });
       fill(element, head, greedy, trouble, status, bar, body);

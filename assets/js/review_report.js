@@ -81,8 +81,9 @@
     }
 
     /* ---- items ---- */
-    function items(value) {
-      if (value.refused) { fill(element, refusal(value.refused)); return; }
+    /* The controls stay as they are while answers come: what somebody is typing must not be taken away. */
+    let finder = null, count = null, results = null;
+    function finding() {
       const outcome = el("select", { "aria-label": "Outcome" }, [["", "All"], ...Object.entries(review.OUTCOMES)].map(([v, label]) => el("option", { value: v }, label)));
       const text = el("input", { type: "search", class: "dt-find", placeholder: "Search", "aria-label": "Search the items", value: filter.text || "" });
       const tag = el("input", { type: "search", class: "dt-find", placeholder: "Tag", "aria-label": "Tag", value: filter.tag || "" });
@@ -92,9 +93,16 @@
       outcome.value = filter.outcome || "";
       const change = () => { page = 0; filter = { outcome: outcome.value, text: text.value.trim(), tag: tag.value.trim(), min_nats: least.value, max_nats: most.value, different_only: differ.checked }; look(); };
       for (const control of [outcome, text, tag, least, most, differ]) control.addEventListener("change", change);
+      count = el("span", { class: "dt-soft" });
+      return el("div", { class: "dt-find-line" }, outcome, text, tag, least, most, el("label", { class: "dt-check-line" }, differ, " Only different answers"), count);
+    }
+    function items(value) {
+      if (value.refused) { fill(element, refusal(value.refused)); return; }
+      if (!finder || finder.parentNode !== element) fill(element, finder = finding(), results = el("div"));
+      count.textContent = `${value.total} item${value.total === 1 ? "" : "s"}`;
       const pages = Math.max(1, Math.ceil(value.total / value.page_size));
       const turn = (to) => { page = to; look(); };
-      fill(element, el("div", { class: "dt-find-line" }, outcome, text, tag, least, most, el("label", { class: "dt-check-line" }, differ, " Only different answers"), el("span", { class: "dt-soft" }, `${value.total} items`)),
+      fill(results,
         el("div", { class: "dt-items" }, table(["Item", "Prompt", "Outcome", "Divergence, nats", "Answers"], value.items.map((i) => [i.key, i.prompt, i.failure ? `failed: ${i.failure}` : i.outcome ? review.OUTCOMES[i.outcome] : i.state === "PENDING" ? "being answered" : "–", i.divergence_nats === null ? "not measured" : i.divergence_nats.toPrecision(3), i.state !== "DONE" ? "" : i.differ ? "differ" : "same"]))),
         pages > 1 ? el("p", { class: "dt-form-actions" }, el("button", { class: "dt-btn dt-small", type: "button", disabled: value.page === 0, onclick: () => turn(value.page - 1) }, "Before"), `${value.page + 1} of ${pages}`, el("button", { class: "dt-btn dt-small", type: "button", disabled: value.page + 1 >= pages, onclick: () => turn(value.page + 1) }, "After")) : null);
     }
