@@ -68,6 +68,7 @@ class BatchRunner:
         self._catalog, self._hub, self.leads = catalog, hub, leads
         self._bell = bell
         self._woken = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None  # once it runs
         self.version = 0  # moves with every answered question, for the page
 
     def check_open(self) -> None:
@@ -79,14 +80,18 @@ class BatchRunner:
         self._hub.check_open()
 
     def wake(self) -> None:
-        """Look for work now, here or in the app that leads."""
+        """Look for work now, here or in the app that leads. Safe from any thread."""
         self.version += 1
-        self._woken.set()
+        if self._loop is None or self._loop.is_closed():
+            self._woken.set()
+        else:
+            self._loop.call_soon_threadsafe(self._woken.set)
         if self._bell is not None:
             self._bell.ring()
 
     async def run(self) -> None:
         """Until cancelled. A batch that can't go on is stopped with its reason; the next one is begun."""
+        self._loop = asyncio.get_running_loop()
         while True:
             self._woken.clear()
             rung = self._bell.rung() if self._bell else 0

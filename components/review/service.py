@@ -141,6 +141,7 @@ class ReviewService:
         items = self.reviews.add_batch(batch, questions)
         if wish.upload:
             shutil.rmtree(self.upload_folder(wish.upload), ignore_errors=True)
+        self.runner.wake()
         return Created(batch, len(questions), items, tuple(found.faults))
 
     def _engines(self, wish: NewBatch) -> tuple[CatalogEntry, list[CatalogEntry]]:

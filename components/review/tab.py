@@ -204,7 +204,6 @@ class _Board:
             else:
                 made = await asyncio.to_thread(self._service.create, wish, self._people.user(request) or "")
                 answer["created"] = created_view(made)
-                self._service.runner.wake()
         except AppError as exc:
             answer["refused"] = exc.as_record()
         return {**await self.show(request), **answer}
