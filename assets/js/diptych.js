@@ -153,6 +153,9 @@
     close.addEventListener("click", () => sheet.close());
     sheet.addEventListener("click", (event) => { if (event.target === sheet) sheet.close(); });
     sheet.addEventListener("close", () => sheet.remove());
+    // The browser says "close" a frame later; until then the closed sheet's field would still take the next key.
+    const shut = sheet.close.bind(sheet);
+    sheet.close = () => { shut(); sheet.remove(); };
     document.body.append(sheet);
     sheet.showModal();
     return sheet;

@@ -126,6 +126,18 @@ def test_a_claim_by_keyboard_and_a_change_afterwards(review: ReviewPage, app: Ru
     assert (claims[0]["text"], claims[0]["start"]) == ("from", 0)
 
 
+def test_a_sheet_that_closes_takes_no_further_key(review: ReviewPage) -> None:
+    page = review.page
+    for _ in range(2):  # it opens again after that, too
+        page.keyboard.press("e")
+        left = page.get_by_role("dialog").evaluate(
+            """(sheet) => { sheet.querySelector("input").focus();
+                            sheet.querySelector("form").requestSubmit();
+                            return [sheet.isConnected, document.activeElement.tagName]; }"""
+        )
+        assert left == [False, "BODY"], "before the browser draws or says anything"
+
+
 def test_nothing_of_the_seal_is_in_the_page(page: Page, app: RunningApp) -> None:
     """Nothing of the tab but the two texts, which say it in this test, and nothing in the page's memory of it."""
     review = ReviewPage(page, app.url, "sealed")
