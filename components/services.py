@@ -161,7 +161,7 @@ def build_services(settings: Settings) -> Services:
     catalog = Catalog([pair, *(_at_a_time(other, settings) for other in others if other.id != pair.id)])
     kept = open_records(settings)
     database, blobs, shared, traces, images = kept.database, kept.blobs, kept.shared, kept.traces, kept.images
-    engine_settings = _spec_settings(settings)
+    engine_settings = SpecSettings.of_machine(settings.state_dir)
     hub = EngineHub(engine_specs(catalog, preparer, engine_settings), closed=NO_ENGINES if settings.recorded else "")
     shelf = CandidateShelf(
         catalog, hub, lambda entry: engine_spec(entry, preparer, engine_settings), settings.files_dir / "jobs"
@@ -327,20 +327,6 @@ def _review_service(
         catalog=catalog, images=images, traces=traces, scores=scores, folders=folders, now=utc_now,
         hub_token=hub_token,
     )  # fmt: skip
-
-
-def _spec_settings(settings: Settings) -> SpecSettings:
-    cores = os.cpu_count() or 2
-    gpu_count = count_gpus()
-    return SpecSettings(
-        state_dir=settings.state_dir,
-        device="cuda" if gpu_count else "cpu",
-        gpu_count=gpu_count,
-        python=Path(sys.executable),
-        # Two engines answer at the same time: each gets half of the cores.
-        cpu_threads=max(1, cores // 2),
-        inherited=dict(os.environ),
-    )
 
 
 def _child_environment() -> dict[str, str]:

@@ -128,7 +128,7 @@ class Settings(BaseSettings):
     @field_validator("proxies")
     @classmethod
     def _networks(cls, value: str) -> str:
-        for part in (part.strip() for part in value.split(",") if part.strip()):
+        for part in _names(value):
             try:
                 ipaddress.ip_network(part)
             except ValueError:
@@ -206,7 +206,7 @@ class Settings(BaseSettings):
     @property
     def trusted_proxies(self) -> list[str]:
         """Who is believed about the address of a caller: this machine, and what ``proxies`` names."""
-        return ["127.0.0.1", "::1", *(part.strip() for part in self.proxies.split(",") if part.strip())]
+        return ["127.0.0.1", "::1", *_names(self.proxies)]
 
     @property
     def owner_names(self) -> tuple[str, ...]:

@@ -28,7 +28,6 @@ from components.benchmark.recorder import Recorder
 from components.benchmark.rows import Item, read_items
 from components.benchmark.spec import AccuracySettings, BenchmarkSpec
 from components.benchmark.store import PieceStore
-from components.benchmark.tasks import until_cancelled
 from components.benchmark.text_tasks import TextTaskRun, compare_answers
 from components.benchmark.throughput import add_cost, add_throughput, measure_throughput
 from components.benchmark.tokens import TextTokenizer, load_tokenizer
@@ -37,7 +36,7 @@ from components.benchmark.weights import weights_bytes
 from components.core.benchmarks import RecordBatch
 from components.engines.exact_scoring import ExactScorer
 from components.engines.serving import Served, ServingPlace, serve_model
-from components.jobs.driver import run_driver
+from components.jobs.driver import run_driver, until_cancelled
 from components.jobs.records import JobEvent, JobFolder
 from components.profiles.schema import ModelProfile
 

@@ -19,12 +19,12 @@ from components.core.benchmarks import SUITES, BenchmarkRecord
 from components.core.errors import InputError
 from components.core.jobs import JobNeeds
 from components.engines.catalog import Catalog, CatalogEntry
+from components.engines.specs import cpu_memory_bytes
 from components.jobs.queue import JobQueue
 from components.profiles.schema import PairProfile
 from components.storage.benchmarks import BenchmarkRepository
 
 _GIB = 1024**3
-_ENGINE_BYTES = int(1.2 * _GIB)  # as engines/specs.py books it
 _SPEC_FIELDS = ("models", "suite", "overrides")
 _FILTER_FIELDS = ("source", "model", "suite", "job_id")
 _GPU_SHARE = 0.9
@@ -186,7 +186,7 @@ class BenchmarkService:
                 disk_bytes=_GIB,
             )  # fmt: skip
         served = [pair.base, *(pair.model(name) for name in job.candidate_ids)]
-        each = [pair.serve_of(model).cpu_kv_cache_gib * _GIB + _ENGINE_BYTES for model in served]
+        each = [cpu_memory_bytes(pair.serve_of(model)) for model in served]
         return JobNeeds(memory_bytes=each[0] + max(each[1:]), disk_bytes=_GIB)
 
 

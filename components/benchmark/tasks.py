@@ -1,13 +1,10 @@
-"""Running things side by side in a driver: errors arrive as themselves, and a signal ends all of it in order."""
+"""Running things side by side in a driver: errors arrive as themselves."""
 
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import Coroutine, Iterable
 from typing import Any
-
-from components.core.errors import JobCancelledError
 
 
 async def run_all(work: Iterable[Coroutine[Any, Any, None]]) -> None:
@@ -24,21 +21,3 @@ def _first(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
-
-
-async def until_cancelled(work: Coroutine[Any, Any, None]) -> None:
-    """The work, cancelled by SIGINT and SIGTERM: a handler that raises would be swallowed where a callback runs.
-
-    Raises:
-        JobCancelledError: a signal came; what the work had open is closed.
-    """
-    loop, task = asyncio.get_running_loop(), asyncio.ensure_future(work)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, task.cancel)
-    try:
-        await task
-    except asyncio.CancelledError:
-        raise JobCancelledError("Cancelled.") from None
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)

@@ -11,18 +11,16 @@ from typing import Any
 import gradio as gr
 
 from components.compare.request import MAX_COLUMNS, Ask, ColumnRequest, check_options, check_tools, parse_sampling
-from components.compare.turns import LiveTurn, TurnService
+from components.compare.turns import TurnService
 from components.core.answers import ImageRecord, Sampling
-from components.core.errors import AppError, InputError
-from components.core.states import EngineState
+from components.core.errors import InputError
 from components.core.trace_export import trace_to_dict
-from components.core.traces import AnswerSlot
 from components.engines.catalog import Catalog
 from components.engines.supervisor import EngineHub
 from components.profiles.schema import PairProfile
 from components.storage.images import ImageLimits, ImageStore
 from components.ui.access import Access
-from components.ui.messages import as_api_error
+from components.ui.endpoints import answering
 
 _OPTIONS = ("pair", "columns", "system", "temperature", "top_p", "max_tokens", "seed", "stop", "tools")
 _SAMPLING = ("temperature", "top_p", "max_tokens", "seed", "stop")
@@ -40,20 +38,17 @@ def add_compare_api(
         request: gr.Request | None = None,
     ) -> dict[str, Any]:
         options = options or {}
-        try:
-            columns = read_columns(options, catalog, hub, pair, access.usual)
-            access.spend(request, [column.sampling.max_tokens for column in columns])
-            await _ensure_started(columns, hub, access, request)
-            limits = access.picture_limits(request, store.limits)
-            records = await asyncio.to_thread(_ingest, store, images or [], limits)
-            ask = Ask(
-                key=secrets.token_hex(16), prompt=prompt, system=str(options.get("system") or ""),
-                tools=check_tools(options.get("tools") or ()), images=records, columns=columns,
-            )  # fmt: skip
-            live = await turns.begin(ask)
-            await asyncio.gather(*(_drain(turns, live, stored.slot) for stored in live.trace.latest_answers))
-        except AppError as exc:
-            raise as_api_error(exc) from None
+        columns = read_columns(options, catalog, hub, pair, access.usual)
+        access.spend(request, [column.sampling.max_tokens for column in columns])
+        await _ensure_started(columns, hub, access, request)
+        limits = access.picture_limits(request, store.limits)
+        records = await asyncio.to_thread(_ingest, store, images or [], limits)
+        ask = Ask(
+            key=secrets.token_hex(16), prompt=prompt, system=str(options.get("system") or ""),
+            tools=check_tools(options.get("tools") or ()), images=records, columns=columns,
+        )  # fmt: skip
+        live = await turns.begin(ask)
+        await turns.finish(live, [stored.slot for stored in live.trace.latest_answers])
         return trace_to_dict(live.trace)
 
     # Components nobody sees: they turn uploads into files. The arguments' names are the function's.
@@ -63,7 +58,7 @@ def add_compare_api(
         options = gr.JSON({}, label="options")
         result = gr.JSON(label="trace")
         button = gr.Button("compare")
-    button.click(compare, [prompt, files, options], result, api_name="compare", concurrency_limit=None)
+    button.click(answering(compare), [prompt, files, options], result, api_name="compare", concurrency_limit=None)
 
 
 def read_columns(
@@ -110,8 +105,7 @@ async def _ensure_started(
     columns: Sequence[ColumnRequest], hub: EngineHub, access: Access, request: gr.Request | None
 ) -> None:
     for column in columns:
-        status = hub.status(column.engine_id)
-        if status.state is EngineState.STOPPED and not status.is_asleep:
+        if hub.status(column.engine_id).is_off:
             access.check_control(request)
             await hub.start(column.engine_id)
 
@@ -119,8 +113,3 @@ async def _ensure_started(
 def _ingest(store: ImageStore, files: Sequence[str], limits: ImageLimits) -> tuple[ImageRecord, ...]:
     store.check_count(len(files))  # before anything is decoded
     return tuple(store.ingest(Path(file), Path(file).name, limits) for file in files)
-
-
-async def _drain(turns: TurnService, live: LiveTurn, slot: AnswerSlot) -> None:
-    async for _ in turns.stream(live, slot, lambda: 0.25):
-        pass

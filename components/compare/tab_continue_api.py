@@ -33,8 +33,7 @@ def add_continue_api(turns: TurnService, access: Access) -> None:
         choice = Choice.read({**options, "answer_id": source.slot.id})
         with access.one_visitor_at_a_time(request, GOING_ON, answers=1):
             live, slot = await turns.continue_from(trace_id, target.slot.position, choice)
-            async for _ in turns.stream(live, slot, lambda: 0.25):
-                pass
+            await turns.finish(live, [slot])
         stored = next(a for a in live.trace.answers if a.slot.id == slot.id)
         column = next(c for c in trace_to_dict(live.trace)["columns"] if c["id"] == slot.id)
         return {**column, "verdict": "".join(text for _, text in continuation_note(live.trace, stored) or ())}

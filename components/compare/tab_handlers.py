@@ -278,7 +278,7 @@ class CompareHandlers:
     def is_idle(self, engine_id: str, *, again: bool = False) -> bool:
         """Whether showing an engine should start it. A FATAL one only when a person says so (``again``)."""
         status = self._hub.status(engine_id)
-        stopped = status.state is EngineState.STOPPED and not status.is_asleep  # a question wakes it
+        stopped = status.is_off
         return stopped or (again and status.state is EngineState.FATAL)
 
     async def start(self, engine_id: str) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import secrets
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -254,6 +254,18 @@ class TurnService:
             saver.cancel()
             await asyncio.shield(self._finish(live, slot, stream))
         yield Snapshot(stream.answer(), "")
+
+    async def finish(
+        self, live: LiveTurn, slots: Iterable[AnswerSlot], flush_s: Callable[[], float] = lambda: 0.25
+    ) -> None:
+        """Let columns answer side by side to their end, where nobody watches."""
+
+        async def drain(slot: AnswerSlot) -> None:
+            async with aclosing(self.stream(live, slot, flush_s)) as snapshots:
+                async for _ in snapshots:
+                    pass
+
+        await asyncio.gather(*(drain(slot) for slot in slots))
 
     def _request(self, live: LiveTurn, slot: AnswerSlot) -> ChatRequest | TokensRequest:
         if slot.continued is not None:

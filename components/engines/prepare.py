@@ -7,7 +7,6 @@ renamed when it is whole; a manifest in it tells whether it still is.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import shutil
 import sys
@@ -37,6 +36,7 @@ from components.engines.prepare_settings import quantization_of, vision_heads, w
 from components.engines.prepare_shards import write_shard
 from components.engines.prepare_vision import ShardPlan, plan_shards
 from components.profiles.schema import FolderSource, HubSource, LocalSource, ModelProfile, PairProfile, PypiGgufSource
+from components.storage.lock_files import one_at_a_time
 
 Report = Callable[[str, float | None], None]
 
@@ -146,8 +146,7 @@ class ModelPreparer:
         if is_whole(folder):
             return folder
         self._root.mkdir(parents=True, mode=0o700, exist_ok=True)
-        with (self._root / f".{name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # jobs of the same node prepare the same models at the same time
+        with one_at_a_time(self._root / f".{name}.lock"):  # jobs of one node prepare the same models at the same time
             return folder if is_whole(folder) else self._make(folder, making, build)
 
     def _make(self, folder: Path, making: Path, build: Callable[[Path], None]) -> Path:

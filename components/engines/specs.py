@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import secrets
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from components.engines.catalog import Catalog, CatalogEntry
+from components.engines.memory import count_gpus
 from components.engines.placement import SLEEPING_SHARE, place
 from components.engines.prepare import ModelPreparer
 from components.engines.sight import SightReport, check_sight
@@ -36,6 +39,21 @@ class SpecSettings:
     gpu_count: int = 0
     gpu_names: tuple[str, ...] = ()  # by index, where CUDA_VISIBLE_DEVICES calls them otherwise: on a cluster
     inherited: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of_machine(cls, state_dir: Path, gpu_names: tuple[str, ...] = ()) -> SpecSettings:
+        """Those of this process's machine: its GPUs, or else its cores."""
+        gpu_count = len(gpu_names) or count_gpus()
+        return cls(
+            state_dir=state_dir,
+            device="cuda" if gpu_count else "cpu",
+            python=Path(sys.executable),
+            # Two engines answer at the same time: each gets half of the cores.
+            cpu_threads=max(1, (os.cpu_count() or 2) // 2),
+            gpu_count=gpu_count,
+            gpu_names=gpu_names,
+            inherited=dict(os.environ),
+        )
 
 
 def cpu_memory_bytes(serve: ServeSettings) -> int:

@@ -107,6 +107,11 @@ class EngineStatus(Record):
         """Whether it waits for a question to wake it."""
         return self.turn is Turn.ASLEEP
 
+    @property
+    def is_off(self) -> bool:
+        """Whether it answers nothing until somebody starts it."""
+        return self.state is EngineState.STOPPED and not self.is_asleep
+
 
 @dataclass(frozen=True)
 class Timeouts:

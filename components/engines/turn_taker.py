@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable
 from typing import Any
 
 from components.core.errors import AppError
@@ -93,11 +94,7 @@ class TurnTaker(SupervisedEngine):
         if server is None or client is None or not await self._may_doze(server):
             return False
         self._set(turn=Turn.ASLEEP, ready=False, message="Going to sleep", progress=None)
-        try:
-            async with asyncio.timeout(self._world.timeouts.sleep_timeout_s):
-                await client.sleep(server.sleep_level)
-        except (AppError, TimeoutError) as exc:
-            _log.warning("%s did not fall asleep and is stopped: %s", self.spec.engine_id, exc)
+        if not await self._obeyed(client.sleep(server.sleep_level), "did not fall asleep and is stopped"):
             return False
         self._device.note_asleep(self.spec.engine_id, server)
         self._set(message=ASLEEP)
@@ -118,12 +115,17 @@ class TurnTaker(SupervisedEngine):
         if server is None or client is None or self._device.take(self.spec.engine_id, server) is not None:
             return False
         self._set(message="Waking up")
-        try:
-            async with asyncio.timeout(self._world.timeouts.sleep_timeout_s):
-                await client.wake_up(server.sleep_level)
-        except (AppError, TimeoutError) as exc:
-            _log.warning("%s did not wake and is started anew: %s", self.spec.engine_id, exc)
+        if not await self._obeyed(client.wake_up(server.sleep_level), "did not wake and is started anew"):
             return False
         self._set(turn=Turn.AWAKE)
         self._set_readiness()
+        return True
+
+    async def _obeyed(self, command: Awaitable[None], otherwise: str) -> bool:
+        try:
+            async with asyncio.timeout(self._world.timeouts.sleep_timeout_s):
+                await command
+        except (AppError, TimeoutError) as exc:
+            _log.warning("%s %s: %s", self.spec.engine_id, otherwise, exc)
+            return False
         return True

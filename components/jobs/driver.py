@@ -6,12 +6,14 @@ must not know the database or the page, and it runs on when the app ends.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from pydantic import JsonValue
 
@@ -45,6 +47,24 @@ def run_driver(arguments: Sequence[str], work: Work) -> int:
         folder.drop_unfinished()
     folder.write_exit(ended)
     return 0 if ended.state == "SUCCEEDED" else 1
+
+
+async def until_cancelled(work: Coroutine[Any, Any, None]) -> None:
+    """The work, cancelled by SIGINT and SIGTERM: a handler that raises would be swallowed where a callback runs.
+
+    Raises:
+        JobCancelledError: a signal came; what the work had open is closed.
+    """
+    loop, task = asyncio.get_running_loop(), asyncio.ensure_future(work)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, task.cancel)
+    try:
+        await task
+    except asyncio.CancelledError:
+        raise JobCancelledError("Cancelled.") from None
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
 
 
 def _ended(work: Work, folder: JobFolder) -> JobExit:

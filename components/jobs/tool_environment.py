@@ -5,16 +5,15 @@ One environment per tool. What is written into it is only what pip installs; two
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from components.core.errors import JobError
+from components.storage.lock_files import one_at_a_time
 
 Say = Callable[[str], None]
 
@@ -58,7 +57,9 @@ class ToolEnvironment:
         """
         if self.is_ready():
             return self.python
-        with self._only_one(say):
+        self._root.mkdir(parents=True, exist_ok=True)
+        lock = self._root / f".{self._tool}.lock"
+        with one_at_a_time(lock, lambda: say("Another job is making this environment; waiting")):
             if self.is_ready():
                 return self.python
             if not (self.folder / _STAMP).is_file():  # never finished: what a job left that was killed may lack pip
@@ -81,17 +82,6 @@ class ToolEnvironment:
 
     def _fingerprint(self) -> str:
         return hashlib.sha256(self._requirements.read_bytes()).hexdigest()
-
-    @contextmanager
-    def _only_one(self, say: Say) -> Iterator[None]:
-        self._root.mkdir(parents=True, exist_ok=True)
-        with (self._root / f".{self._tool}.lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                say("Another job is making this environment; waiting")
-                fcntl.flock(file, fcntl.LOCK_EX)
-            yield
 
     def _run(self, argv: list[str], env: Mapping[str, str], say: Say) -> None:
         lines: list[str] = []

@@ -11,7 +11,6 @@ from components.profiles.recipe import RecipeProfile
 from components.quantize.shapes import ModelShape, quantized_linears, size_after_bytes
 
 _TOOL_BYTES = int(0.8 * GIB)  # the interpreter with torch and the tool; 0.5 to 0.75 GiB were seen
-_ENGINE_BYTES = int(1.2 * GIB)  # as engines/specs.py books it, beside weights and KV cache
 # Seconds that don't depend on the model: the tool's start, two servers' starts and their questions, on two cores.
 _TOOL_START_S, CHECK_S = 12.0, 75.0
 _BYTES_PER_S = 200e6  # read, round and write again
@@ -25,7 +24,7 @@ class Work:
 
     shape: ModelShape
     recipe: RecipeProfile
-    kv_cache_bytes: int  # of one server of the check
+    server_bytes: int  # one server of the check, beside the weights
     counted_tokens: int | None = None  # of the calibration data, where it could be read
 
     @property
@@ -46,7 +45,7 @@ def needs_of(work: Work, *, on_gpu: bool, emulate: bool) -> JobNeeds:
     cache = calibration_cache_bytes(work.tokens, shape.hidden, copies=2 if recipe.method == "autoround" else 1)
     host = before + cache + _TOOL_BYTES
     layer = layer_work_bytes(_one_layer(shape, recipe), recipe.method)
-    check = 2 * (_ENGINE_BYTES + work.kv_cache_bytes) + before + after
+    check = 2 * work.server_bytes + before + after
     disk = 2 * before + 2 * after + (2 * before if emulate else 0)
     if on_gpu:
         return JobNeeds(memory_bytes=host, gpu_memory_bytes=max(layer + GIB, before + after), disk_bytes=disk)

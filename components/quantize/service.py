@@ -24,6 +24,7 @@ from components.engines.prepare import ModelPreparer
 from components.engines.prepare_files import read_json
 from components.engines.prepare_hub import HubFacts, hub_facts
 from components.engines.serving import HOOK
+from components.engines.specs import cpu_memory_bytes
 from components.jobs.lease import Wait
 from components.jobs.queue import JobQueue
 from components.jobs.tool_environment import environments_root
@@ -53,7 +54,6 @@ from components.quantize.shapes import (
 )
 from components.quantize.targets import Target, find_target
 
-_GIB = 1024**3
 _PREVIEW_LIMIT_S = 120
 _SPEC_FIELDS = frozenset({"model", "recipe", "overrides"})
 _SHOWN_MODEL, _SHOWN_WORK = "model", "work"  # placeholders of a script that has no job yet
@@ -263,8 +263,8 @@ class QuantizeService:
     def _work(self, wish: _Wish, preview: dict[str, Any] | None) -> Work | None:
         if wish.shape is None:
             return None
-        kv_cache = wish.target.pair.serve_of(wish.target.model).cpu_kv_cache_gib * _GIB
-        return Work(wish.shape, wish.recipe, kv_cache, preview["tokens"]["all"] if preview else None)
+        server = cpu_memory_bytes(wish.target.pair.serve_of(wish.target.model))
+        return Work(wish.shape, wish.recipe, server, preview["tokens"]["all"] if preview else None)
 
     def _job_spec(self, wish: _Wish, emulate: bool) -> JobSpec:
         settings = self._settings

@@ -20,6 +20,7 @@ from components.core.reviews import Batch
 from components.core.scores import Score
 from components.core.states import JobState
 from components.engines.catalog import Catalog
+from components.engines.specs import cpu_memory_bytes
 from components.jobs.queue import JobQueue
 from components.jobs.records import JobFolder
 from components.profiles.schema import PairProfile
@@ -30,8 +31,6 @@ from components.storage.traces import TraceRepository
 
 LEAST_QUESTIONS, MOST_QUESTIONS = 8, 500  # of a part: its engines take a while to start, and its spec is one record
 _LOOKED_THROUGH = 200  # ended jobs, for those that ended while no app looked
-_GIB = 1024**3
-_ENGINE_BYTES = int(1.2 * _GIB)  # as engines/specs.py books it
 _LOG = logging.getLogger(__name__)
 
 
@@ -188,4 +187,4 @@ def _needs(pair: PairProfile, batch: Batch) -> JobNeeds:
     """Memory of the engines that answer."""
     engines = (batch.base_engine, *batch.candidate_engines)
     served = [model for model in pair.models if pair.engine_id(model) in engines]
-    return JobNeeds(memory_bytes=sum(pair.serve_of(model).cpu_kv_cache_gib * _GIB + _ENGINE_BYTES for model in served))
+    return JobNeeds(memory_bytes=sum(cpu_memory_bytes(pair.serve_of(model)) for model in served))

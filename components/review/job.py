@@ -19,7 +19,6 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from components.benchmark.tasks import until_cancelled
 from components.compare.scoring import ScoringService
 from components.compare.turns import TurnService
 from components.core.clock import utc_now
@@ -27,11 +26,10 @@ from components.core.errors import JobError, RecordNotFoundError
 from components.core.reviews import Batch, BatchState, Item, ItemState
 from components.engines.catalog import Catalog
 from components.engines.exact_scoring import ExactScorer
-from components.engines.memory import count_gpus
 from components.engines.prepare import ModelPreparer
 from components.engines.specs import SpecSettings, engine_specs, exchange_folder
 from components.engines.supervisor import EngineHub
-from components.jobs.driver import run_driver
+from components.jobs.driver import run_driver, until_cancelled
 from components.jobs.records import JobEvent, JobFolder
 from components.review.runner import BatchRunner
 from components.review.shard import ShardAnswer, ShardSpec, append_answer
@@ -119,11 +117,7 @@ class Driver:
     def _engine_settings(self) -> SpecSettings:
         # Those that the cluster granted, by the names it gave them.
         names = tuple(name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name)
-        gpus = len(names) or count_gpus()
-        return SpecSettings(
-            state_dir=self._scratch, device="cuda" if gpus else "cpu", gpu_count=gpus, gpu_names=names,
-            python=Path(sys.executable), cpu_threads=max(1, (os.cpu_count() or 2) // 2), inherited=dict(os.environ),
-        )  # fmt: skip
+        return SpecSettings.of_machine(self._scratch, names)
 
     def _hand_over(self) -> None:
         """Every question whose items all have ended, once."""

@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from components.compare.case import Wanted
 from components.compare.request import Ask, ColumnRequest
 from components.compare.scoring import ScoringService
-from components.compare.turns import LiveTurn, TurnService
+from components.compare.turns import TurnService
 from components.core.answers import Answer
 from components.core.content_tokens import content_divergence, disagreement, matches
 from components.core.errors import AppError, EngineError, InputError, RecordNotFoundError, StreamError
 from components.core.reviews import Answered, Batch, BatchState
-from components.core.states import EngineState, Outcome
-from components.core.traces import AnswerSlot, StoredAnswer, Trace
+from components.core.states import Outcome
+from components.core.traces import StoredAnswer, Trace
 from components.engines.catalog import Catalog
 from components.engines.supervisor import EngineHub
 from components.review.elsewhere import Elsewhere
@@ -169,7 +169,7 @@ class BatchRunner:
     async def _start_engines(self, batch: Batch) -> None:
         for engine_id in (batch.base_engine, *batch.candidate_engines):
             self._catalog.find(engine_id)
-            if self._hub.status(engine_id).state is EngineState.STOPPED:
+            if self._hub.status(engine_id).is_off:
                 await self._hub.start(engine_id)
 
     async def _one(self, run: _Run, question: Pending) -> None:
@@ -225,15 +225,10 @@ class BatchRunner:
         asked = question.question
         ask = Ask(key=trace_id, prompt=asked.prompt, system=batch.system, images=asked.images, columns=columns)
         live = await self._turns.begin(ask)
-        await asyncio.gather(*(self._drain(live, stored.slot) for stored in live.trace.latest_answers))
+        await self._turns.finish(live, [stored.slot for stored in live.trace.latest_answers], _flush_s)
         for stored in live.trace.latest_answers:
             _check_finished(stored)
         return live.trace
-
-    async def _drain(self, live: LiveTurn, slot: AnswerSlot) -> None:
-        async with contextlib.aclosing(self._turns.stream(live, slot, _flush_s)) as snapshots:
-            async for _ in snapshots:
-                pass
 
     async def _measure(self, trace: Trace, question: Pending, engine_id: str) -> Answered:
         answers = {stored.slot.label.engine_id: stored for stored in trace.latest_answers}

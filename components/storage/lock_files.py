@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -19,3 +21,21 @@ def try_exclusive(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def wait_exclusive(descriptor: int) -> None:
+    """Take the lock once it is free."""
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
+@contextmanager
+def one_at_a_time(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold the lock of the file; ``waiting`` is called where somebody else has it."""
+    descriptor = open_lock_file(path)
+    try:
+        if not try_exclusive(descriptor):
+            waiting()
+            wait_exclusive(descriptor)
+        yield
+    finally:
+        os.close(descriptor)

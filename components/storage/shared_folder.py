@@ -6,7 +6,6 @@ another one takes over. Must not know what jobs and batches are.
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import secrets
@@ -19,7 +18,7 @@ from sqlalchemy.orm import Session
 from components.core.errors import StorageError
 from components.storage.atomic_write import make_private_folder, translate_os_error, write_atomically
 from components.storage.database import Database
-from components.storage.lock_files import open_lock_file, try_exclusive
+from components.storage.lock_files import open_lock_file, try_exclusive, wait_exclusive
 from components.storage.tables import InstallationRow
 
 _LOG = logging.getLogger(__name__)
@@ -69,10 +68,10 @@ class SharedFolder:
         try:
             make_private_folder(self.root / _APPS)
             self._arriving = open_lock_file(self.root / "arriving.lock")
-            fcntl.flock(self._arriving, fcntl.LOCK_EX)  # until ``settled``: two can't both think that they are alone
+            wait_exclusive(self._arriving)  # until ``settled``: two can't both think that they are alone
             others, self._dead = self._others()
             self._present = open_lock_file(self._place(self.app_id))
-            fcntl.flock(self._present, fcntl.LOCK_EX)
+            wait_exclusive(self._present)
         except OSError as exc:
             raise translate_os_error(exc, self.root) from exc
         return others

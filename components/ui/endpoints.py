@@ -23,6 +23,11 @@ def add_endpoint(function: Callable[_P, Awaitable[_R]], name: str) -> None:
             AppError that it raises reaches the caller with its field and what is accepted.
         name: Without the slash.
     """
+    gr.api(answering(function), api_name=name, concurrency_limit=None)
+
+
+def answering(function: Callable[_P, Awaitable[_R]]) -> Callable[_P, Awaitable[_R]]:
+    """The same function for a caller of the API: expected failures become clear messages."""
 
     @functools.wraps(function)
     async def answered(*args: _P.args, **kwargs: _P.kwargs) -> _R:
@@ -31,4 +36,4 @@ def add_endpoint(function: Callable[_P, Awaitable[_R]], name: str) -> None:
         except AppError as exc:
             raise as_api_error(exc) from None
 
-    gr.api(answered, api_name=name, concurrency_limit=None)
+    return answered

@@ -22,12 +22,10 @@ from components.ui.guards import ACCOUNT_PATH, Guard, GuardRules
 from components.ui.identity import person_of
 from components.ui.sign_in import Provider, add_sessions, sign_in_routes
 from components.ui.theme import diptych_theme, page_css, page_head
-from components.ui.views import QUIET, Refresh, view
+from components.ui.views import PLAIN, QUIET, Refresh, view
 
 _POLL_S = 2.0
-_AT_LOAD: dict[str, Any] = {
-    "show_progress": "hidden", "api_visibility": "private", "queue": False, "preprocess": False, "postprocess": False,
-}  # fmt: skip
+_AT_LOAD = {**PLAIN, "queue": False}
 _QUEUE_POLL_S = 0.004  # Gradio looks for new events every ms, which takes 4 % of a core from the engines, also at rest
 
 

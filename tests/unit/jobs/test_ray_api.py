@@ -56,9 +56,15 @@ def test_a_submission_asks_for_what_the_job_needs_and_no_more() -> None:
 
 
 def test_a_job_that_is_there_already_is_not_an_error() -> None:
-    jobs(always(500, "ValueError: Job with submission_id j1 already exists. Please use another.\n.\n")).submit(
-        "j1", REQUEST
-    )
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(json.loads(request.content)["submission_id"])
+        taken = f"ValueError: Job with submission_id {asked[-1]} already exists. Please use another.\n.\n"
+        return httpx.Response(500, text=taken)
+
+    jobs(answer).submit("j1", REQUEST)
+    assert asked == ["j1"], "said once, and not again under another name"
 
 
 @pytest.mark.parametrize(

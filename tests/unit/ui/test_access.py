@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -34,6 +35,12 @@ def test_of_all_visitors_one_piece_of_a_work_at_a_time() -> None:
 
 
 def test_an_app_that_is_not_public_has_no_visitors() -> None:
-    access = Access(public=False)
-    with access.one_visitor_at_a_time(caller(None), "measuring"), access.one_visitor_at_a_time(None, "measuring"):
-        pass
+    def at_once(access: Access) -> int:
+        entered = 0
+        with suppress(InputError), access.one_visitor_at_a_time(caller(None), "measuring"):
+            entered += 1
+            with access.one_visitor_at_a_time(None, "measuring"):
+                entered += 1
+        return entered
+
+    assert (at_once(Access(public=False)), at_once(Access(public=True))) == (2, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -76,9 +77,16 @@ def test_more_at_once_than_ever_is_said_so() -> None:
 
 
 def test_no_limit_is_zero() -> None:
-    access = Access(public=True, visitors=Visitors(VisitorRules(answers_per_minute=0)))
-    for _ in range(50):
-        access.spend(caller("203.0.113.5"), [512] * 4)
+    def let_in(answers_per_minute: int) -> int:
+        access = Access(public=True, visitors=Visitors(VisitorRules(answers_per_minute=answers_per_minute)))
+        questions = 0
+        with suppress(VisitorLimitError):
+            for _ in range(50):
+                access.spend(caller("203.0.113.5"), [512] * 4)
+                questions += 1
+        return questions
+
+    assert (let_in(0), let_in(20)) == (50, 5)
 
 
 def test_a_costly_piece_of_work_counts_as_an_answer() -> None:
