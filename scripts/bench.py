@@ -167,10 +167,7 @@ async def serving(pair: str) -> AsyncIterator[tuple[Services, dict[str, Any]]]:
 async def main(options: argparse.Namespace) -> int:
     """Start everything, measure, stop everything."""
     async with serving(options.pair) as (services, config):
-        import gc
-
-        gc.collect()
-        gc.freeze()
+        gc.freeze()  # as app.py does
         bench = Bench(services, _image(services), options.max_tokens)
         met = [await compare(bench, config, users, options.rounds) for users in options.users]
         if bench.image is not None:
