@@ -137,11 +137,15 @@
       else if (place >= 0) send("next", {});
       else if (me.item) send("skip", { item_id: me.item.item_id });
     }
+    /* Enter presses the button that somebody went to by Tab; one that was clicked, or left for a key of the desk, it does not. */
+    let tabbed = false;
+    document.addEventListener("pointerdown", () => { tabbed = false; });
+    document.addEventListener("keydown", (event) => { if (event.key !== "Enter" && event.key !== "Shift") tabbed = event.key === "Tab"; }, true);
     const key = (name, label, action) => d.onKey(name, `Review: ${label}`, (event) => (visible() && me.item ? action(event) : false));
     for (const [name, verdict, label] of CHOICES) key(name, label, () => choose(verdict));
     key("a", "A is right, wrong, not said", () => right("a"));
     key("b", "B is right, wrong, not said", () => right("b"));
-    key("Enter", "Save and next", () => (["BUTTON", "A", "SUMMARY"].includes(document.activeElement?.tagName) ? false : submit()));
+    key("Enter", "Save and next", () => (tabbed && ["BUTTON", "A", "SUMMARY"].includes(document.activeElement?.tagName) ? false : submit()));
     key("ArrowLeft", "Back to the item before", () => move(-1));
     key("ArrowRight", "Skip, or go forward again", () => move(1));
     d.onKey("u", "Review: undo the last verdict", () => (visible() && review.reviewer && me.started ? send("undo", {}) : false));
@@ -165,7 +169,7 @@
       const item = me.item;
       drawPicture(item);
       fill(element, head(), el("div", { class: "dt-review-trouble", role: "alert" }), opened(item),
-        el("div", { class: `dt-review-grid ${item.images.length ? "" : "dt-no-picture"}` },
+        el("div", { class: `dt-review-grid ${item.images.length ? "" : "dt-no-picture"}`, "data-item": item.item_id },
           item.images.length ? el("div", { class: "dt-review-picture" }, stage, zoom.tools, strip(item)) : null,
           el("div", { class: "dt-review-text" },
             el("p", { class: "dt-review-prompt" }, item.prompt),

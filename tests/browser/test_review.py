@@ -11,49 +11,11 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import PAIR, REVIEW_ITEMS, SAMPLE
+from tests.browser.review_page import ReviewPage
 from tests.running_app import RunningApp
-
-SEALED = ("candidate", "Coarse", "coarse", "W4A16", "kl_", "a_is")
-
-
-class ReviewPage:
-    """The Review tab of one reviewer; keeps every answer of the server that speaks of the desk."""
-
-    def __init__(self, page: Page, url: str, name: str) -> None:
-        self.page, self.url, self.name = page, url, name
-        self.errors: list[str] = []
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
-
-    def open(self) -> None:
-        self.page.goto(self.url)
-        self.page.get_by_role("tab", name="Review").click()
-        self.page.locator("[data-batch=b1] button").first.click()
-        if self.page.get_by_label("Your name").count():
-            self.page.get_by_label("Your name").fill(self.name)
-            self.page.keyboard.press("Enter")
-        expect(self.prompt).to_be_visible()
-
-    @property
-    def prompt(self) -> Locator:
-        return self.page.locator(".dt-review-prompt")
-
-    def text(self, side: str) -> str:
-        return self.page.locator(f"[data-side={side}] .dt-review-words").inner_text()
-
-    def judge(self) -> str:
-        """Judge the item at hand by its texts, by keyboard; which answer stood as A."""
-        self.page.locator(".dt-busy").wait_for(state="detached")
-        before, first = self.prompt.inner_text(), self.text("a")
-        right = "a" if first.startswith("from base") else "b"
-        self.page.keyboard.press("1" if right == "a" else "2")
-        self.page.keyboard.press(right)
-        expect(self.page.locator(f"[data-side={right}] [data-focus=right-{right}]")).to_contain_text("is right")
-        self.page.keyboard.press("Enter")
-        expect(self.prompt).not_to_have_text(before)
-        return before
 
 
 @pytest.fixture
@@ -142,15 +104,7 @@ def test_nothing_of_the_seal_is_in_the_page(page: Page, app: RunningApp) -> None
     """Nothing of the tab but the two texts, which say it in this test, and nothing in the page's memory of it."""
     review = ReviewPage(page, app.url, "sealed")
     review.open()
-    desk = page.evaluate(
-        """() => { const copy = document.querySelector("#dt-review").cloneNode(true);
-                   copy.querySelectorAll(".dt-review-words").forEach((words) => words.remove());
-                   return copy.innerHTML; }"""
-    )
-    assert "A is better" in desk
-    assert not [secret for secret in SEALED if secret in desk]
-    value = page.evaluate("() => JSON.stringify(window.diptych.review)")
-    assert not [secret for secret in SEALED if secret in value]
+    assert review.leaks() == []
 
 
 def test_keys_do_nothing_on_other_tabs_or_while_typing(review: ReviewPage, app: RunningApp) -> None:
