@@ -38,17 +38,20 @@
     review.listeners.push((what) => {
       if (what === "mode") element.hidden = review.mode !== "judge";
       if (what === "progress") count();
+      if (what === "queue" && me.started) { if (me.item) d.toast("From the next item on"); else send("next", {}); }
       if (what === "who" || what === "batch") { me.item = null; me.started = false; me.done = false; draw(); begin(); }
     });
     const visible = () => element.offsetParent !== null && review.mode === "judge";
 
+    /** What the chosen order may bring. */
+    function waiting() { return counts()?.[review.order === "conflicts" ? "conflicts" : "open"] || 0; }
     function counts() { return review.progress?.batch === review.batch ? review.progress.counts : null; }
     /** What is known of the batch has changed: a number, or there is something to judge for somebody who waits. */
     function count() {
       const shown = element.querySelector(".dt-review-count");
       if (shown) setText(shown, countWords());
       if (me.item || !me.done || me.key || !visible() || review.mode !== "judge") return;
-      if ((counts()?.open || 0) > me.seen) { me.seen = counts().open; send("next", {}); } else draw();
+      if (waiting() > me.seen) { me.seen = waiting(); send("next", {}); } else draw();
     }
     function begin() {
       if (me.started || element.offsetParent === null || !review.mayReview || !review.reviewer || !review.batch) return draw();
@@ -82,7 +85,7 @@
       me.batch = value.batch;
       review.progress = value.batch && { batch: value.batch.id, state: value.batch.state, counts: value.progress };
       me.done = !value.item;
-      me.seen = value.progress?.open || 0;
+      me.seen = waiting();
       review.changed("progress");
       if (value.batch && value.batch.id !== review.batch) { send("next", {}); return; } // chosen while it was on its way
       take(value.item);
@@ -165,7 +168,7 @@
       if (review.mayReview === null) { fill(element, el("p", { class: "dt-pulse" }, "Looking…")); return; }
       if (!review.mayReview) { fill(element, el("p", { class: "dt-empty" }, d.askToSignIn("review"))); return; }
       if (!review.reviewer) { fill(element, nameForm()); return; }
-      if (!me.item) { fill(element, head(), el("div", { class: "dt-review-trouble", role: "alert" }), el("p", { class: "dt-empty" }, waitingWords())); return; }
+      if (!me.item) { fill(element, head(), el("div", { class: "dt-review-trouble", role: "alert" }), el("p", { class: "dt-empty" }, waitingWords()), offer()); return; }
       const item = me.item;
       drawPicture(item);
       fill(element, head(), el("div", { class: "dt-review-trouble", role: "alert" }), opened(item),
@@ -183,13 +186,20 @@
       if (!review.batch) return "There is no batch yet. Make one, or wait until the one that comes with Diptych is stored.";
       const p = counts();
       if (!me.done) return "Choose a batch.";
-      if (p?.open) return "Nothing is left for you: other reviewers hold the rest, or your filter leaves it out.";
+      if (review.order === "conflicts") return "No conflict between others is left for you.";
+      if (p?.open) return "Nothing is left for you: the rest waits for other reviewers, or your filter leaves it out.";
       if (!p || p.answered + p.failed >= p.items) return "Nothing is left to review in this batch. The report has what was found.";
       return review.progress.state === "STOPPED" ? "Nothing to judge: the batch stands still before all questions were asked. Its owner can resume it." : "Nothing to judge right now: the engines still answer the rest. What they have answered comes here by itself.";
     }
+    /** To somebody who has nothing at hand: the other line. */
+    function offer() {
+      if (me.key || !me.done || (review.order === "conflicts" ? !counts()?.open : !counts()?.conflicts)) return null;
+      const next = review.order === "conflicts" ? "divergence" : "conflicts";
+      return el("p", { class: "dt-form-actions" }, button(next === "conflicts" ? "Settle the conflicts of others" : "Judge the other items", () => { review.order = next; keep.set("order", next); review.changed("queue"); }, "offer"));
+    }
     function countWords() {
       const p = counts(), missing = p ? p.items - p.answered - p.failed : 0;
-      return p ? `${me.judged.length} by you · ${p.open} left of ${p.items}${p.failed ? ` · ${p.failed} failed` : ""}${missing ? ` · ${missing} ${review.progress.state === "RUNNING" ? "being answered" : "not asked"}` : ""}` : "";
+      return p ? `${me.judged.length} by you · ${p.open} left of ${p.items}${p.conflicts ? ` · ${p.conflicts} in conflict` : ""}${p.failed ? ` · ${p.failed} failed` : ""}${missing ? ` · ${missing} ${review.progress.state === "RUNNING" ? "being answered" : "not asked"}` : ""}` : "";
     }
     function head() {
       return el("header", { class: "dt-review-head" },

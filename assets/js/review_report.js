@@ -46,6 +46,7 @@
         curves(r), groups("By tag", r.by_tag), r.candidate_engines.length > 1 ? groups("By candidate", r.by_candidate) : null,
         r.by_error_type.length ? [el("h3", {}, "Claimed errors"), table(["Kind", "Candidate", "Base"], r.by_error_type.map((row) => [review.words(row.name), String(row.candidate), String(row.base)]))] : null,
         el("h3", {}, "Agreement"), el("p", {}, `With themselves, on ${a.repeats} repeats with swapped sides: kappa ${figure(a.self_kappa, a.self_kappa_missing)}. With each other, on ${a.shared_items} items: Krippendorff's alpha ${figure(a.krippendorff_alpha, a.krippendorff_alpha_missing)}.`),
+        a.conflicts ? el("p", {}, `Items on which they differ: ${a.conflicts}, of which a third reviewer has settled ${a.conflicts_settled}${a.conflicts_settled < a.conflicts ? "; the order “Conflicts of others” brings the rest" : ""}.`) : null,
         a.pairs.length ? table(["Reviewers", "Items", "Cohen's kappa"], a.pairs.map((p) => [p.reviewers.join(" and "), String(p.items), figure(p.cohen_kappa, p.cohen_kappa_missing)])) : null,
         r.worst.length ? [el("h3", {}, "Regressed, most divergent first"), el("div", { class: "dt-gallery" }, r.worst.map(worst))] : null);
     }

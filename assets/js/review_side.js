@@ -30,10 +30,10 @@
       else if (next.refused) d.toast(next.refused.message);
       draw();
     });
-    review.listeners.push((what) => { if (what === "who" || what === "progress") draw(); });
+    review.listeners.push((what) => { if (["who", "progress", "queue"].includes(what)) draw(); });
 
     function draw() {
-      const key = JSON.stringify([value, review.batch, review.reviewer, review.mode, review.progress]);
+      const key = JSON.stringify([value, review.batch, review.reviewer, review.mode, review.progress, review.order]);
       if (key === drawn) return;
       if (element.contains(document.activeElement) && ["INPUT", "SELECT"].includes(document.activeElement.tagName)) { setTimeout(draw, 1000); return; }
       drawn = key;
@@ -49,7 +49,7 @@
       const p = review.progress?.batch === batch.id ? review.progress.counts : batch.progress, working = batch.state === "RUNNING";
       return el("article", { class: `dt-batch ${batch.id === review.batch ? "dt-on" : ""}`, "data-batch": batch.id, "data-state": batch.state },
         el("button", { class: "dt-batch-name", type: "button", "aria-pressed": String(batch.id === review.batch), onclick: () => { review.batch = batch.id; review.keep.set("batch", batch.id); review.changed("batch"); drawn = ""; draw(); } }, batch.name),
-        el("p", { class: "dt-soft" }, working ? `${p.answered} of ${p.items} answered` : `${many(p.items, "item")}, ${p.open} left${p.answered + p.failed < p.items ? `, ${p.items - p.answered - p.failed} not asked` : ""}`, p.failed ? `, ${p.failed} failed` : ""),
+        el("p", { class: "dt-soft" }, working ? `${p.answered} of ${p.items} answered` : `${many(p.items, "item")}, ${p.open} left${p.conflicts ? `, ${p.conflicts} in conflict` : ""}${p.answered + p.failed < p.items ? `, ${p.items - p.answered - p.failed} not asked` : ""}`, p.failed ? `, ${p.failed} failed` : ""),
         working ? el("progress", { max: p.items, value: p.answered + p.failed, "aria-label": "Answered" }) : null,
         batch.message ? el("p", { class: "dt-fault" }, batch.message) : null,
         review.isOwner && !d.recorded ? el("p", { class: "dt-small-actions" }, working ? act("Stop", "stop", batch) : null, batch.state === "STOPPED" ? act("Resume", "resume", batch) : null, p.failed && !working ? act("Ask the failed again", "retry", batch) : null) : null);
@@ -64,7 +64,7 @@
         review.order = order.value;
         review.filter = Object.fromEntries(Object.entries({ text: text.value.trim(), tag: tag.value.trim(), min_nats: low.value.trim(), max_nats: high.value.trim(), different_only: differ.checked }).filter(([, v]) => v));
         review.keep.set("order", review.order); review.keep.set("filter", review.filter);
-        d.toast("From the next item on");
+        review.changed("queue");
       };
       for (const control of [order, text, tag, low, high, differ]) control.addEventListener("change", set);
       const filtered = Object.keys(f).length > 0;

@@ -128,6 +128,10 @@ def as_markdown(batch: Batch, report: Mapping[str, Any]) -> str:
         f"with each other on {agreed['shared_items']} items: Krippendorff's alpha "
         f"{_agreed_text(agreed, 'krippendorff_alpha')}."
     )
+    if agreed["conflicts"]:
+        lines.append(
+            f"Items on which they differed: {agreed['conflicts']}, {agreed['conflicts_settled']} settled by a third."
+        )
     return "\n".join(lines) + "\n"
 
 

@@ -214,6 +214,7 @@ def test_a_conflict_is_settled_by_a_third(database: Database, queue: ReviewQueue
         assert given is not None
         queue.submit(reviewer, given.item.id, Judgement(choice))
     assert repository.item("b1-i0").outcome == "conflict"
+    assert repository.progress("b1").conflicts == 1
     conflicts = Wish("b1", "conflicts")
     assert queue.next("ann", conflicts) is None, "nobody settles their own conflict"
     given = queue.next("dia", conflicts)
@@ -221,6 +222,7 @@ def test_a_conflict_is_settled_by_a_third(database: Database, queue: ReviewQueue
     queue.submit("dia", given.item.id, Judgement(Choice.BOTH_BAD))
     settled = repository.item("b1-i0")
     assert (settled.outcome, settled.verdicts) == ("both_wrong", 2)
+    assert repository.progress("b1").conflicts == 0
 
 
 def test_filters(database: Database, queue: ReviewQueue) -> None:
