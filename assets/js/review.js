@@ -6,7 +6,7 @@
   const d = window.diptych;
   const { el, button, fill, setText } = d;
   const CHOICES = [["1", "a", "A is better"], ["2", "b", "B is better"], ["3", "tie", "Tie"], ["4", "both_bad", "Both bad"]];
-  const OUTCOMES = { regressed: "Regressed", improved: "Improved", both_wrong: "Both wrong", same: "Same", conflict: "Conflict", unreviewed: "Not reviewed" };
+  const OUTCOMES = { regressed: "Regressed", improved: "Improved", both_wrong: "Both wrong", same: "Same", conflict: "Conflict", unreviewed: "Not reviewed", failed: "Failed" };
   const PATIENCE_MS = 15000, DRAFT_MS = 700;
   const HEAT = [0.01, 0.05, 0.2, 1];
   const MAX_DIFF = 2000; // words of one answer; longer ones are shown without a diff
@@ -186,7 +186,7 @@
       if (!review.batch) return "There is no batch yet. Make one, or wait until the one that comes with Diptych is stored.";
       const p = counts();
       if (!me.done) return "Choose a batch.";
-      if (review.order === "conflicts") return "No conflict between others is left for you.";
+      if (review.order === "conflicts") return p?.conflicts ? "Nothing is left for you to settle: the conflicts that remain are your own, or other reviewers hold them." : "There is no conflict to settle.";
       if (p?.open) return "Nothing is left for you: the rest waits for other reviewers, or your filter leaves it out.";
       if (!p || p.answered + p.failed >= p.items) return "Nothing is left to review in this batch. The report has what was found.";
       return review.progress.state === "STOPPED" ? "Nothing to judge: the batch stands still before all questions were asked. Its owner can resume it." : "Nothing to judge right now: the engines still answer the rest. What they have answered comes here by itself.";
@@ -261,10 +261,15 @@
         el("button", { class: "dt-link", type: "button", onclick: () => { me.draft.claims.splice(i, 1); save(); draw(); } }, "Remove"))),
         el("button", { class: "dt-btn dt-small", type: "button", "data-focus": "claim", onclick: () => claimSheet() }, "Say what is wrong ", el("kbd", {}, "e")));
     }
+    /** Which answer a claim is likely about: the only one said to be wrong, else the one that is not better. */
+    function worse() {
+      const wrong = ["a", "b"].filter((side) => me.draft[`${side}_right`] === false);
+      return wrong.length === 1 ? wrong[0] : me.draft.verdict === "a" ? "b" : "a";
+    }
     function claimSheet() {
       const item = me.item, image = item.images[shownImage];
       const chosen = selectionIn(element);
-      d.reviewClaim({ item, image, imageIndex: shownImage, chosen, differing: diff(item.answers.a.text, item.answers.b.text), done: (claim) => { me.draft.claims.push(claim); save(); draw(); } });
+      d.reviewClaim({ item, image, imageIndex: shownImage, chosen, likely: worse(), differing: diff(item.answers.a.text, item.answers.b.text), done: (claim) => { me.draft.claims.push(claim); save(); draw(); } });
     }
   };
   function words(name) { return name.replaceAll("_", " "); }

@@ -247,6 +247,12 @@ def test_filters(database: Database, queue: ReviewQueue) -> None:
     assert ids(min_nats=0.2, max_nats=1.0) == ["1", "9"]
     assert ids(outcome="unreviewed") == ["2", "1", "9", "0"]
     assert ids(outcome="same") == ["3"]
+    repository.set_failed("b1", 0, "refused", ("embedded/coarse",))
+    assert ids(outcome="failed") == [], "what has its answers does not fail"
+    repository.add_batch(batch("b2"), [item(0).question])
+    repository.set_failed("b2", 0, "refused", ("embedded/coarse",))
+    (failed,), _ = repository.items("b2", ItemFilter(outcome="failed"))
+    assert failed.failure == "refused"
     with pytest.raises(InputError, match="no outcome"):
         ids(outcome="lost")
 
