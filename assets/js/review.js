@@ -188,7 +188,7 @@
       if (!me.done) return "Choose a batch.";
       if (review.order === "conflicts") return p?.conflicts ? "Nothing is left for you to settle: the conflicts that remain are your own, or other reviewers hold them." : "There is no conflict to settle.";
       if (p?.open) return "Nothing is left for you: the rest waits for other reviewers, or your filter leaves it out.";
-      if (!p || p.answered + p.failed >= p.items) return "Nothing is left to review in this batch. The report has what was found.";
+      if (!p || p.answered + p.failed >= p.items) return p?.conflicts ? "Nothing is left to review but what two reviewers judged differently; a third decides." : "Nothing is left to review in this batch. The report has what was found.";
       return review.progress.state === "STOPPED" ? "Nothing to judge: the batch stands still before all questions were asked. Its owner can resume it." : "Nothing to judge right now: the engines still answer the rest. What they have answered comes here by itself.";
     }
     /** To somebody who has nothing at hand: the other line. */

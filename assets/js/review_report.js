@@ -11,7 +11,7 @@
   const whole = (text) => el("span", { class: "dt-whole" }, text);
   const bounds = (s) => `[${(100 * s.low).toFixed(1)}, ${(100 * s.high).toFixed(1)}]`;
   /** A share as nodes that break between its parts only. */
-  const share = (s) => (s ? [whole(percent(s.value)), " ", whole(bounds(s)), " · ", whole(`${s.hits} of ${s.of}`)] : "not measured");
+  const share = (s) => (s ? [whole(percent(s.value)), " ", whole(`${bounds(s)} ·`), " ", whole(`${s.hits} of ${s.of}`)] : "not measured");
   const figure = (v, missing) => (v === null ? `not defined (${missing})` : v.toFixed(2));
   const chance = (p) => (p === null ? "no item changed" : `p = ${p.toPrecision(3)}`);
 

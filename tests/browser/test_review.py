@@ -63,9 +63,12 @@ def test_three_items_by_keyboard_an_undo_a_reload_and_the_export(review: ReviewP
 def test_a_claim_by_keyboard_and_a_change_afterwards(review: ReviewPage, app: RunningApp) -> None:
     page = review.page
     first = review.prompt.inner_text()
-    page.keyboard.press("3")
+    page.locator("[data-focus=v-tie]").click()  # by mouse, and Enter saves none the less
+    review.mark("a", b=False)
+    page.locator("[data-focus=v-tie]").click()
     page.keyboard.press("e")
     dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_label("Which answer")).to_have_value("b")  # the one that is said to be wrong
     dialog.get_by_label("Words in the answer").fill("not there at all")
     page.keyboard.press("Enter")
     expect(dialog.get_by_role("alert")).to_contain_text("don't stand in that answer")
@@ -147,6 +150,30 @@ def test_four_reviewers_at_once_judge_no_item_twice(browser: Browser, app: Runni
     finally:
         for context in contexts:
             context.close()
+
+
+def test_a_conflict_is_offered_to_a_third_and_what_failed_is_shown(page: Page, app: RunningApp) -> None:
+    third = ReviewPage(page, app.url, "three")
+    page.goto(app.url)
+    page.get_by_role("tab", name="Review").click()
+    third.choose("b2")
+    page.get_by_label("Your name").fill(third.name)
+    page.keyboard.press("Enter")
+    desk, line = page.locator("#dt-review-desk"), third.batch("b2")
+    expect(desk).to_contain_text("what two reviewers judged differently; a third decides")
+    expect(line).to_contain_text("2 items, 0 left, 1 in conflict, 1 failed")
+    desk.get_by_role("button", name="Settle the conflicts of others").click()
+    third.mark("both_bad")
+    third.save()
+    expect(desk).to_contain_text("There is no conflict to settle.")
+    page.get_by_role("button", name="Report", exact=True).click()
+    report = page.locator("#dt-review-report")
+    expect(report).to_contain_text("1 of 1 items judged, 1 without answers")
+    expect(report).to_contain_text("They differ on 1 of these: 1 settled by a third reviewer.")
+    line.get_by_role("button", name="Show them").click()
+    expect(report).to_contain_text("1 item")
+    expect(report.locator("tbody tr")).to_contain_text("refused: 5000 tokens")
+    assert third.errors == []
 
 
 def test_the_report_and_the_items(review: ReviewPage) -> None:
