@@ -92,6 +92,7 @@
       goOn();
     }
     function take(item) {
+      const isOther = item?.item_id !== me.item?.item_id;
       me.item = item;
       me.heat = false;
       shownImage = 0;
@@ -100,6 +101,8 @@
       for (const name of Object.keys(me.draft)) if (own && name in own) me.draft[name] = own[name];
       zoom.fit();
       draw();
+      // On a phone the button that saves is below the picture: the next item is shown from its beginning.
+      if (isOther && visible() && element.getBoundingClientRect().top < 0) element.scrollIntoView({ block: "start" });
     }
     /** Where a draft is kept in this browser: people who share it must not see each other's. */
     function place(id) { return `draft.${review.reviewer}.${id}`; }

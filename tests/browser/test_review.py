@@ -138,7 +138,10 @@ def test_four_reviewers_at_once_judge_no_item_twice(browser: Browser, app: Runni
         assert len({each.prompt.inner_text() for each in pages}) == 4, "each holds an item of their own"
         judged = {each.name: [each.judge()] for each in pages}
         for each in reversed(pages):
+            each.page.get_by_role("button", name="Save and next").scroll_into_view_if_needed()
             judged[each.name].append(each.judge())
+            expect(each.prompt).to_be_in_viewport()
+            expect(each.page.locator(".dt-review-picture")).to_be_in_viewport()
         assert len({prompt for prompts in judged.values() for prompt in prompts}) == 8
         for each in pages:
             assert [row["prompt"] for row in exported(app, each.name)] == judged[each.name]
