@@ -81,7 +81,7 @@
     function worst(row) {
       return el("article", { class: "dt-card dt-worst" }, row.images.map((sha) => el("img", { src: `media/${sha}.png`, alt: "", loading: "lazy" })), el("p", {}, el("b", {}, row.prompt)),
         el("p", { class: "dt-only-base" }, row.base_text), el("p", { class: "dt-only-cand" }, row.candidate_text), row.reference !== null ? el("p", { class: "dt-soft" }, `Right: ${row.reference}`) : null,
-        row.claims.map((c) => el("p", { class: "dt-soft" }, `${c.side}: ${review.words(c.error_type)}, ${c.severity}`, c.text ? ` “${c.text}”` : "", c.times > 1 ? ` · said ${c.times} times` : "")), row.notes.map((n) => el("p", {}, n)),
+        row.claims.map((c) => el("p", { class: "dt-soft" }, `${c.side}: ${review.words(c.error_type)}, ${c.severity}`, c.text ? ` “${c.text}”` : "", c.reviewers > 1 ? `, by ${c.reviewers} reviewers` : "")), row.notes.map((n) => el("p", {}, n)),
         el("p", { class: "dt-soft" }, row.divergence_nats === null ? "divergence not measured" : `${row.divergence_nats.toPrecision(3)} nats`, " · ", el("a", { href: `?trace=${encodeURIComponent(row.trace_id)}` }, "Open in Compare")));
     }
 

@@ -200,10 +200,10 @@ def _article(row: Mapping[str, Any], data_url: Callable[[str], str | None]) -> s
 
 
 def _claim_text(claim: Mapping[str, Any]) -> str:
-    """Such as ``candidate: wrong count, major “three”, said 2 times``."""
+    """Such as ``candidate: wrong count, major “three”, by 2 reviewers``."""
     words = f" “{claim['text']}”" if claim["text"] else ""
-    times = f", said {claim['times']} times" if claim["times"] > 1 else ""
-    return f"{claim['side']}: {claim['error_type'].replace('_', ' ')}, {claim['severity']}{words}{times}"
+    by = f", by {claim['reviewers']} reviewers" if claim["reviewers"] > 1 else ""
+    return f"{claim['side']}: {claim['error_type'].replace('_', ' ')}, {claim['severity']}{words}{by}"
 
 
 def check_format(name: object) -> str:

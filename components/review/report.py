@@ -221,14 +221,14 @@ def _regressed(judged: Sequence[Item]) -> list[Item]:
 def worst_row(item: Item, verdicts: Sequence[Verdict]) -> dict[str, Any]:
     """One regressed item, for the gallery."""
     answered = item.answered
-    said = Counter(
-        (claimed_side(verdict, claim.answer), claim.error_type.value, claim.severity.value, claim.text)
-        for verdict in verdicts
-        for claim in verdict.claims
-    )
+    said: dict[tuple[str, str, str, str], set[str]] = defaultdict(set)
+    for verdict in verdicts:
+        for claim in verdict.claims:
+            side = claimed_side(verdict, claim.answer)
+            said[side, claim.error_type.value, claim.severity.value, claim.text].add(verdict.reviewer)
     claims = [
-        {"side": side, "error_type": error_type, "severity": severity, "text": text, "times": times}
-        for (side, error_type, severity, text), times in said.items()
+        {"side": side, "error_type": error_type, "severity": severity, "text": text, "reviewers": len(who)}
+        for (side, error_type, severity, text), who in said.items()
     ]
     return {
         "item_id": item.id,

@@ -70,12 +70,12 @@ def test_what_two_reviewers_claim_alike_counts_once_an_item() -> None:
         {"name": "language", "base": 1, "candidate": 1}, {"name": "wrong_count", "base": 0, "candidate": 1},
     ]  # fmt: skip
     (worst,) = report["worst"]
-    assert [(c["error_type"], c["side"], c["times"]) for c in worst["claims"]] == [
+    assert [(c["error_type"], c["side"], c["reviewers"]) for c in worst["claims"]] == [
         ("wrong_count", "candidate", 2), ("language", "base", 1),
     ]  # fmt: skip
     assert worst["notes"] == ["Off by one."]
     page = as_html(batch(), report, lambda sha: None, made_at="now")
-    assert "candidate: wrong count, major “three”, said 2 times" in page
+    assert "candidate: wrong count, major “three”, by 2 reviewers" in page
 
 
 def test_nothing_judged_gives_no_number() -> None:
