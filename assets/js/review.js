@@ -20,6 +20,7 @@
   const review = d.review = {
     keep, OUTCOMES, user: null, isOwner: false, mayReview: null, progress: null, listeners: [],
     name: keep.get("reviewer", ""), batch: keep.get("batch", ""), order: keep.get("order", "divergence"), filter: keep.get("filter", {}), mode: "judge",
+    find: null, // a filter that the list of items shall take over
     get reviewer() { return this.user || this.name; },
     changed(what) { for (const listener of this.listeners) listener(what); },
     query() { return { reviewer: this.reviewer, batch: this.batch, order: this.order, filter: this.filter }; },

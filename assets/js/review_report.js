@@ -25,6 +25,7 @@
     review.listeners.push((what) => {
       if (review.mode === "judge") { fill(element); return; }
       if (what === "mode" && review.find) { filter = review.find; review.find = null; page = 0; finder = null; }
+      if (what === "batch") page = 0;
       if (what === "mode" || what === "batch") ask();
     });
     function ask() {
