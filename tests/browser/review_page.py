@@ -103,7 +103,9 @@ class ReviewPage:
 
     def mark(self, verdict: str, **right: bool) -> None:
         """The verdict, and of answers ``a`` and ``b`` whether they are right."""
+        expect(self.item).to_be_visible()
         self.page.keyboard.press(VERDICT_KEYS[verdict])
+        expect(self.page.locator(f"[data-focus=v-{verdict}]")).to_have_attribute("aria-pressed", "true")
         for side, is_right in right.items():
             for _ in range(1 if is_right else 2):
                 self.page.keyboard.press(side)
