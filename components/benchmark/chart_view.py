@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
-from components.benchmark.verdict import newest
-from components.core.benchmarks import BenchmarkRecord
+from components.core.benchmarks import BenchmarkRecord, newest
 
 
 def trade_offs(
@@ -56,10 +55,19 @@ def _size(records: Sequence[BenchmarkRecord], labels: dict[str, str]) -> list[di
 
 
 def rate_points(records: Sequence[BenchmarkRecord], labels: dict[str, str]) -> list[dict[str, Any]]:
-    """Latency against request rate: a point for each model, use case and rate."""
+    """Latency against request rate: a point for each model, use case and rate, of the newest run that measured it.
+
+    Rates are shares of what one run found to be the highest: points of two runs make no line.
+    """
+    chosen = [record for record in records if record.metric == "e2el_at_rate_ms" and record.value is not None]
+    runs = {(r.model, _case(r)): r.job_id for r in sorted(chosen, key=lambda record: record.created_at)}
     return [
-        {"model": labels.get(r.model, r.model), "side": "candidate" if r.base else "base", "case": r.task.split(",")[0],
+        {"model": labels.get(r.model, r.model), "side": "candidate" if r.base else "base", "case": _case(r),
          "requests_per_s": r.details["requests_per_s"], "median_ms": r.value, "low": r.low, "high": r.high,
          "p95_ms": r.details["p95"]}
-        for r in records if r.metric == "e2el_at_rate_ms" and r.value is not None
+        for r in chosen if r.job_id == runs[r.model, _case(r)]
     ]  # fmt: skip
+
+
+def _case(record: BenchmarkRecord) -> str:
+    return record.task.split(" (")[0]

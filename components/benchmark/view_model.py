@@ -8,8 +8,8 @@ from typing import Any
 from components.benchmark.chart_view import rate_points, trade_offs
 from components.benchmark.corpora import CONVENTIONS
 from components.benchmark.spec import SUITE_CHOICES
-from components.benchmark.verdict import Limit, Verdict, judge, newest, number
-from components.core.benchmarks import BenchmarkRecord
+from components.benchmark.verdict import Limit, Verdict, judge, number
+from components.core.benchmarks import BenchmarkRecord, newest, of_the_same_runs
 from components.engines.catalog import CatalogEntry
 
 _SUITE_WORDS = {
@@ -86,7 +86,8 @@ def _model_view(
 ) -> dict[str, Any]:
     own = [record for record in measured if record.model == model]
     base = next((record.base for record in own if record.base), None)
-    shown, theirs = newest(own), newest(record for record in measured if record.model == base)
+    shown = newest(own)
+    theirs = of_the_same_runs(shown, [record for record in measured if record.model == base])
     return {
         "id": model, "label": labels.get(model, model), "base": labels.get(base or "", base or ""),
         "runs": sorted({record.job_id for record in own if record.job_id}),

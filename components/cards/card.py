@@ -21,7 +21,7 @@ from components.cards.model_parts import (
     write_usage,
 )
 from components.cards.writer import CardWriter
-from components.core.benchmarks import BenchmarkRecord
+from components.core.benchmarks import BenchmarkRecord, newest, of_the_same_runs
 
 
 def build_card(facts: CardFacts, records: Sequence[BenchmarkRecord]) -> Card:
@@ -30,8 +30,9 @@ def build_card(facts: CardFacts, records: Sequence[BenchmarkRecord]) -> Card:
     Args:
         records: measured figures of this candidate and of its base; others are passed over.
     """
-    own = [record for record in records if record.source == "measured" and record.model == facts.engine_id]
-    base = [record for record in records if record.source == "measured" and record.model == facts.base_id]
+    own = newest(record for record in records if record.source == "measured" and record.model == facts.engine_id)
+    of_base = [record for record in records if record.source == "measured" and record.model == facts.base_id]
+    base = of_the_same_runs(own, of_base)
     writer = CardWriter(own)
     _summary(writer, facts, own)
     write_intended_use(writer, facts)

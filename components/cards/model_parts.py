@@ -47,6 +47,8 @@ def write_details(writer: CardWriter, facts: CardFacts) -> None:
     if facts.model.emulated:
         rows.append(["Emulated", "measured with the scheme's numbers computed in 16 bits"])
     writer.write(table(["Property", "Value"], rows))
+    if facts.pair.base.source.kind != "hub":
+        writer.lacks("The base's repository on the hub (base_model holds its name in this installation)")
     if not facts.config:
         writer.lacks("Architecture (the model's config.json is not at hand)")
 

@@ -14,9 +14,8 @@ class CardWriter:
     """Sections, figures with their sources, and what is missing."""
 
     def __init__(self, records: Iterable[BenchmarkRecord]) -> None:
-        self._newest: dict[tuple[str, str], BenchmarkRecord] = {}
-        for record in sorted(records, key=lambda record: (record.created_at, record.id)):
-            self._newest[record.task, record.metric] = record
+        """``records`` are one model's, of each task and metric one."""
+        self._records = {(record.task, record.metric): record for record in records}
         self._parts: list[str] = []
         self.missing: list[str] = []
         self.figures: dict[str, str] = {}
@@ -41,11 +40,11 @@ class CardWriter:
 
     def tasks(self, suite: str, metric: str) -> list[str]:
         """Tasks of a suite that have this figure, in the order of their names."""
-        return sorted(t for (t, m), record in self._newest.items() if m == metric and record.suite == suite)
+        return sorted(t for (t, m), record in self._records.items() if m == metric and record.suite == suite)
 
     def record(self, task: str, metric: str) -> BenchmarkRecord | None:
-        """The newest of that figure."""
-        return self._newest.get((task, metric))
+        """That figure."""
+        return self._records.get((task, metric))
 
     def figure(self, record: BenchmarkRecord | None, *, unit: str = "", digits: int = 4) -> str:
         """A figure with its interval, as text; its source is remembered."""

@@ -5,6 +5,7 @@ A figure that was not measured has no record. ``metric`` carries the unit and th
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 from pydantic import Field, JsonValue
@@ -52,3 +53,20 @@ class RecordBatch(Record):
 
     format: Literal[1] = 1
     records: tuple[BenchmarkRecord, ...]
+
+
+def newest(records: Iterable[BenchmarkRecord]) -> list[BenchmarkRecord]:
+    """Of each model, task and metric the newest."""
+    found: dict[tuple[str, str, str], BenchmarkRecord] = {}
+    for record in sorted(records, key=lambda record: (record.created_at, record.id)):
+        found[record.model, record.task, record.metric] = record
+    return list(found.values())
+
+
+def of_the_same_runs(shown: Iterable[BenchmarkRecord], others: Iterable[BenchmarkRecord]) -> list[BenchmarkRecord]:
+    """Another model's figures that were measured together with those that are shown: same run, task and metric.
+
+    A base's speed of another day, on a machine with other work, is no measure for a candidate's.
+    """
+    runs = {(record.job_id, record.task, record.metric) for record in shown}
+    return [record for record in others if (record.job_id, record.task, record.metric) in runs]

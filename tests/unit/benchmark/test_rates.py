@@ -61,6 +61,19 @@ def test_a_point_says_its_rate_and_its_percentiles_and_is_drawn() -> None:
     assert (point["model"], point["side"], point["requests_per_s"], point["p95_ms"]) == ("W4", "candidate", 4.0, 480.0)
 
 
+def test_points_of_two_runs_make_no_line() -> None:
+    picture = CASE.model_copy(update={"id": "captioning", "image": (480, 360)})
+    one = RequestTiming(ttft_ms=10.0, e2el_ms=100.0, output_tokens=5)
+    records = []
+    for job, share, rate in (("job1", 0.5, 4.0), ("job2", 0.9, 2.0)):
+        recorder = Recorder(job)
+        point = RatePoint("p/w4", picture, share, rate, LoadResult(2.0, (one, one)))
+        add_rates(recorder, RateCurves({}, (point,)), SETTINGS, "p/base", {"p/w4": "W4A16"})
+        records += recorder.records
+    [drawn] = rate_points(records, {})
+    assert (drawn["case"], drawn["requests_per_s"]) == ("captioning", 2.0)
+
+
 @pytest.mark.parametrize("share", [0, -1, 2.5])
 def test_a_share_that_is_none_is_refused(share: float) -> None:
     with pytest.raises(InputError) as caught:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from huggingface_hub import ModelCard
+from huggingface_hub.repocard_data import eval_results_to_model_index, model_index_to_eval_results
 
 from components.cards.card import build_card
 from components.cards.facts import CardFacts, FileFact
@@ -117,6 +118,39 @@ def test_its_head_is_what_the_hub_reads() -> None:
     assert data["pipeline_tag"] == "image-text-to-text"
     assert card.data.eval_results
     assert {result.metric_type for result in card.data.eval_results} == {"perplexity", "kl_divergence", "accuracy"}
+
+
+def test_the_hubs_library_loses_nothing_of_its_results() -> None:
+    same_set = [
+        record(30, "quality", "a text, gptq-2048", "perplexity_candidate", 5.5),
+        record(31, "accuracy", "docvqa, anls", "candidate_score_percent", 91.5, details={"set": "lmms-lab/DocVQA"}),
+        record(32, "accuracy", "docvqa, exact", "candidate_score_percent", 80.5, details={"set": "lmms-lab/DocVQA"}),
+        record(33, "accuracy", "docvqa: tables", "candidate_score_percent", 70.5, details={"kind": "tables"}),
+    ]
+    markdown = build_card(facts(), [*measured(), *same_set]).markdown
+    written = yaml.safe_load(markdown.split("---\n")[1])
+    name, results = model_index_to_eval_results(written["model-index"])
+    assert eval_results_to_model_index(name, results) == written["model-index"]
+    assert ModelCard(markdown).data.to_dict() == written
+    told = {
+        (one.dataset_type, one.dataset_name, one.metric_type, one.metric_config): one.metric_value for one in results
+    }
+    assert told == {
+        ("a text", "a text", "perplexity", "llama.cpp-512"): 7.2478,
+        ("a text", "a text", "kl_divergence", "llama.cpp-512"): 0.07461,
+        ("a text", "a text", "perplexity", "gptq-2048"): 5.5,
+        ("questions", "questions", "accuracy", None): 95.33,
+        ("lmms-lab/DocVQA", "docvqa", "accuracy", "anls"): 91.5,
+        ("lmms-lab/DocVQA", "docvqa", "accuracy", "exact"): 80.5,
+    }
+
+
+def test_an_earlier_run_is_neither_shown_nor_indexed() -> None:
+    old = record(40, "accuracy", "questions", "candidate_score_percent", 11.25, id="benchmark-old-0001",
+                 job_id="benchmark-old", created_at=datetime(2025, 1, 1, tzinfo=UTC))  # fmt: skip
+    card = build_card(facts(), [old, *measured()])
+    assert "11.25" not in card.markdown
+    assert "benchmark-old" not in card.markdown
 
 
 def test_an_unknown_licence_is_missing_and_never_assumed() -> None:
