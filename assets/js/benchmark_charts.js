@@ -167,16 +167,18 @@
         return { type: "scatter", mode: "lines+markers", name: short(name), x: own.map((p) => p.requests_per_s), y: own.map((p) => p.median_e2el_ms), text: own.map((p) => p.task), line: { color: own[0].side === "base" ? ink.base : ink.cand, dash: ["solid", "dash", "dot", "dashdot"][Math.floor(i / 1) % 4] } };
       }), layout: { xaxis: { title: { text: "requests/s" } }, yaxis: { title: { text: "median E2EL, ms" }, rangemode: "tozero" } } };
   }
-  /* The upper line of each is the 95th percentile. */
+  /* Beyond a model's highest rate its queue only grows, so the line that marks it stands beside the points. */
   function rates(points) {
     if (!points || !points.length) return null;
-    return { id: "rates", title: "Latency against request rate", words: "Requests come at random times, at shares of the base's highest rate: median with its interval, and the 95 % of the requests dotted.", height: 360,
-      data: (ink) => unique(points.map((p) => `${p.case} · ${p.model}`)).flatMap((name) => {
-        const own = points.filter((p) => `${p.case} · ${p.model}` === name).sort((a, b) => a.requests_per_s - b.requests_per_s), colour = own[0].side === "base" ? ink.base : ink.cand;
-        const x = own.map((p) => p.requests_per_s);
-        return [{ type: "scatter", mode: "lines+markers", name: short(name), legendgroup: name, x, y: own.map((p) => p.median_ms), line: { color: colour },
+    const names = unique(points.map((p) => `${p.case} · ${p.model}`)), of = (name) => points.filter((p) => `${p.case} · ${p.model}` === name).sort((a, b) => a.requests_per_s - b.requests_per_s);
+    const colour = (own, ink) => (own[0].side === "base" ? ink.base : ink.cand), dash = (own) => ["solid", "dash", "longdash", "dashdot"][unique(points.map((p) => p.case)).indexOf(own[0].case) % 4];
+    return { id: "rates", title: "Latency against request rate", words: "How long a whole answer takes (E2EL) when requests come at random times, the same times for both: median with its interval, above it the 95th percentile, dotted. The upright line is the most that the model answers when all requests come at once.", height: 360,
+      data: (ink) => names.flatMap((name) => {
+        const own = of(name), x = own.map((p) => p.requests_per_s);
+        return [{ type: "scatter", mode: "lines+markers", name: short(name), legendgroup: name, x, y: own.map((p) => p.median_ms), line: { color: colour(own, ink), dash: dash(own) }, hovertemplate: "%{x:.3g} requests/s: median %{y:.4g} ms",
           error_y: { type: "data", symmetric: false, array: own.map((p) => (p.high ?? p.median_ms) - p.median_ms), arrayminus: own.map((p) => p.median_ms - (p.low ?? p.median_ms)), thickness: 1 } },
-          { type: "scatter", mode: "lines", name: "95 %", legendgroup: name, showlegend: false, x, y: own.map((p) => p.p95_ms), line: { color: colour, width: 1, dash: "dot" } }];
+          { type: "scatter", mode: "lines", name: `${short(name)}, 95th percentile`, legendgroup: name, showlegend: false, x, y: own.map((p) => p.p95_ms), line: { color: colour(own, ink), width: 1, dash: "dot" }, hovertemplate: "95th percentile %{y:.4g} ms" },
+          ...(own[0].highest_per_s ? [{ type: "scatter", mode: "lines", name: `${short(name)}, highest rate`, legendgroup: name, showlegend: false, x: [own[0].highest_per_s, own[0].highest_per_s], y: [0, Math.max(...points.map((p) => p.p95_ms))], line: { color: colour(own, ink), width: 1, dash: dash(own) }, hovertemplate: "at most %{x:.3g} requests/s" }] : [])];
       }), layout: { xaxis: { title: { text: "requests/s" }, rangemode: "tozero" }, yaxis: { title: { text: "E2EL, ms" }, rangemode: "tozero" } } };
   }
   function history(all) {

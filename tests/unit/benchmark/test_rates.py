@@ -59,6 +59,7 @@ def test_a_point_says_its_rate_and_its_percentiles_and_is_drawn() -> None:
     assert e2el.note.startswith("1 of 6 requests failed.")
     [point] = rate_points(recorder.records, {"p/w4": "W4"})
     assert (point["model"], point["side"], point["requests_per_s"], point["p95_ms"]) == ("W4", "candidate", 4.0, 480.0)
+    assert point["highest_per_s"] is None  # only the base's was found
 
 
 def test_points_of_two_runs_make_no_line() -> None:
