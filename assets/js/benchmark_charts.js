@@ -32,7 +32,7 @@
       [history(value.history || []), "Mean KL over runs", "a second run of a quality suite"]];
     const charts = known.map(([chart]) => chart).filter(Boolean), waiting = known.filter(([chart]) => !chart);
     for (const chart of drawn) if (!chart.node.isConnected) drawn.delete(chart);
-    return el("div", {}, section(charts), waiting.length && value.recovery && !d.recorded ? el("details", { class: "dt-more dt-waiting" }, el("summary", {}, `${waiting.length} charts wait for figures`),
+    return el("div", {}, section(charts), waiting.length && value.recovery && !d.recorded ? el("details", { class: "dt-more dt-waiting" }, el("summary", {}, waiting.length > 1 ? `${waiting.length} charts wait for figures` : "1 chart waits for figures"),
       el("ul", {}, waiting.map(([, title, needs]) => el("li", {}, el("b", {}, title), el("span", { class: "dt-soft" }, ` needs ${needs}.`))))) : null);
   };
   function section(charts) {
@@ -162,9 +162,9 @@
     const whole = points.filter((p) => p.requests_per_s && p.median_e2el_ms);
     if (!whole.length) return null;
     return { id: "load", title: "Latency against throughput", words: "Each line is a use case on one model; its points are the levels of concurrency.", height: 360,
-      data: (ink) => unique(whole.map((p) => `${p.task.split(" ")[0]} · ${p.model}`)).map((name, i) => {
+      data: (ink) => unique(whole.map((p) => `${p.task.split(" ")[0]} · ${p.model}`)).map((name) => {
         const own = whole.filter((p) => `${p.task.split(" ")[0]} · ${p.model}` === name).sort((a, b) => a.requests_per_s - b.requests_per_s);
-        return { type: "scatter", mode: "lines+markers", name: short(name), x: own.map((p) => p.requests_per_s), y: own.map((p) => p.median_e2el_ms), text: own.map((p) => p.task), line: { color: own[0].side === "base" ? ink.base : ink.cand, dash: ["solid", "dash", "dot", "dashdot"][Math.floor(i / 1) % 4] } };
+        return { type: "scatter", mode: "lines+markers", name: short(name), x: own.map((p) => p.requests_per_s), y: own.map((p) => p.median_e2el_ms), text: own.map((p) => p.task), line: { color: own[0].side === "base" ? ink.base : ink.cand, dash: ["solid", "dash", "dot", "dashdot"][unique(whole.map((p) => p.task.split(" ")[0])).indexOf(own[0].task.split(" ")[0]) % 4] } };
       }), layout: { xaxis: { title: { text: "requests/s" } }, yaxis: { title: { text: "median E2EL, ms" }, rangemode: "tozero" } } };
   }
   /* Beyond a model's highest rate its queue only grows, so the line that marks it stands beside the points. */
@@ -179,7 +179,7 @@
           error_y: { type: "data", symmetric: false, array: own.map((p) => (p.high ?? p.median_ms) - p.median_ms), arrayminus: own.map((p) => p.median_ms - (p.low ?? p.median_ms)), thickness: 1 } },
           { type: "scatter", mode: "lines", name: `${short(name)}, 95th percentile`, legendgroup: name, showlegend: false, x, y: own.map((p) => p.p95_ms), line: { color: colour(own, ink), width: 1, dash: "dot" }, hovertemplate: "95th percentile %{y:.4g} ms" },
           ...(own[0].highest_per_s ? [{ type: "scatter", mode: "lines", name: `${short(name)}, highest rate`, legendgroup: name, showlegend: false, x: [own[0].highest_per_s, own[0].highest_per_s], y: [0, Math.max(...points.map((p) => p.p95_ms))], line: { color: colour(own, ink), width: 1, dash: dash(own) }, hovertemplate: "at most %{x:.3g} requests/s" }] : [])];
-      }), layout: { xaxis: { title: { text: "requests/s" }, rangemode: "tozero" }, yaxis: { title: { text: "E2EL, ms" }, rangemode: "tozero" } } };
+      }), layout: { xaxis: { title: { text: "requests/s" }, range: [0, 1.05 * Math.max(...points.map((p) => Math.max(p.requests_per_s, p.highest_per_s || 0)))] }, yaxis: { title: { text: "E2EL, ms" }, rangemode: "tozero" } } };
   }
   function history(all) {
     const runs = (row) => new Set(all.filter((r) => r.model === row.model && r.task === row.task).map((r) => r.job)).size;

@@ -39,8 +39,9 @@ _TABLE_METRICS = {
         ("output_tokens_per_s", "Output tok/s"), ("requests_per_s", "Requests/s"), ("median_ttft_ms", "TTFT, ms"),
         ("median_tpot_ms", "TPOT, ms"), ("median_itl_ms", "ITL, ms"), ("median_e2el_ms", "E2EL, ms"),
         ("prefill_tokens_per_s", "Prefill tok/s"), ("success_percent", "Success, %"), ("mean_e2el_ms", "Mean E2EL, ms"),
-        ("max_requests_per_s", "Highest requests/s"), ("ttft_at_rate_ms", "TTFT at that rate, ms"),
-        ("e2el_at_rate_ms", "E2EL at that rate, ms"),
+    ),
+    "rates": (
+        ("max_requests_per_s", "Highest requests/s"), ("ttft_at_rate_ms", "TTFT, ms"), ("e2el_at_rate_ms", "E2EL, ms"),
     ),
     "cost": (
         ("queries_per_usd", "Queries per USD"), ("usd_per_million_output_tokens", "USD per 1M output tokens"),
@@ -104,8 +105,9 @@ def verdict_view(verdict: Verdict) -> dict[str, Any]:
 
 
 def _table(suite: str, records: Sequence[BenchmarkRecord]) -> dict[str, Any] | None:
-    """Tasks as rows, figures as columns; only columns that hold something."""
-    own = [record for record in records if record.suite == suite and record.value is not None]
+    """Tasks as rows, figures as columns; only columns that hold something. Request rates stand by themselves."""
+    wanted = "throughput" if suite == "rates" else suite
+    own = [record for record in records if record.suite == wanted and record.value is not None]
     cells = {(record.task, record.metric): record for record in own}
     columns = [(metric, words) for metric, words in _TABLE_METRICS[suite] if any(m == metric for _, m in cells)]
     if not columns:
