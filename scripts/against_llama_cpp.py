@@ -26,14 +26,14 @@ _NUMBER = r"([-\d.]+(?:e[-+]?\d+)?)"
 _OF_LLAMA_CPP = {
     "perplexity": rf"PPL = {_NUMBER}",
     "PPL of the model": rf"Mean PPL\(Q\)\s*: +{_NUMBER}",
-    "PPL of the file's base": rf"Mean PPL\(base\)\s*: +{_NUMBER}",
+    "PPL of the base": rf"Mean PPL\(base\)\s*: +{_NUMBER}",
     "mean KL, nats": rf"Mean +KLD: +{_NUMBER}",
     "median KL, nats": rf"Median +KLD: +{_NUMBER}",
     "99 % KL, nats": rf"99\.0% +KLD: +{_NUMBER}",
     "same top p, %": rf"Same top p: +{_NUMBER}",
 }
 _OURS = {
-    "PPL of the file's base": "perplexity_base",
+    "PPL of the base": "perplexity_base",
     "PPL of the model": "perplexity_candidate",
     "mean KL, nats": "mean_kl_base_to_candidate_nats",
     "median KL, nats": "median_kl_base_to_candidate_nats",

@@ -46,10 +46,12 @@ class CardWriter:
         """That figure."""
         return self._records.get((task, metric))
 
-    def figure(self, record: BenchmarkRecord | None, *, unit: str = "", digits: int = 4) -> str:
+    def figure(
+        self, record: BenchmarkRecord | None, *, unit: str = "", digits: int = 4, absent: str = NOT_MEASURED
+    ) -> str:
         """A figure with its interval, as text; its source is remembered."""
         if record is None or record.value is None:
-            return NOT_MEASURED
+            return absent
         shown = self._number(record.value, digits, record.id)
         if record.low is not None and record.high is not None:
             ends = f"{self._number(record.low, digits, record.id)} to {self._number(record.high, digits, record.id)}"
@@ -76,6 +78,6 @@ class CardWriter:
     def _number(self, value: float, digits: int, source: str) -> str:
         shown = f"{value:.{digits}g}" if abs(value) < 10**digits else f"{value:,.0f}"
         if "e" in shown:
-            shown = f"{value:.1e}"
+            shown = f"{value:.2e}"
         self.figures[shown] = source
         return shown
