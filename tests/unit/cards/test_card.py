@@ -68,7 +68,10 @@ def measured() -> list[BenchmarkRecord]:
         ("accuracy", "questions", "candidate_score_percent", 95.33),
         ("accuracy", "questions", "recovery_percent", 99.271), ("accuracy", "questions", "mcnemar_p", 0.62),
         ("throughput", load, "output_tokens_per_s", 107.63), ("throughput", many, "output_tokens_per_s", 2604.4),
-        ("throughput", load, "median_e2el_ms", 5231.2), ("cost", load, "queries_per_usd", 123.45),
+        ("throughput", load, "median_e2el_ms", 5231.2),
+        ("throughput", "text (128/64 tokens), all at once", "max_requests_per_s", 6.669),
+        ("throughput", "text (128/64 tokens), at 60 % of the base's highest rate", "e2el_at_rate_ms", 413.21),
+        ("cost", load, "queries_per_usd", 123.45),
     ]  # fmt: skip
     return [
         record(i, s, t, m, v, low=v * 0.97, high=v * 1.03, n=6120, n_unit="tokens", floor=3.21e-6)
@@ -143,6 +146,20 @@ def test_the_hubs_library_loses_nothing_of_its_results() -> None:
         ("lmms-lab/DocVQA", "docvqa", "accuracy", "anls"): 91.5,
         ("lmms-lab/DocVQA", "docvqa", "accuracy", "exact"): 80.5,
     }
+
+
+def test_a_table_says_how_many_it_rests_on_and_what_its_brackets_hold() -> None:
+    rows = [r.model_copy(update={"interval": "95 %, bootstrap over requests"}) for r in measured()]
+    rate = next(r for r in rows if r.metric == "e2el_at_rate_ms")
+    of_base = rate.model_copy(
+        update={"id": "benchmark-ab12-0900", "model": "embedded/base", "base": None, "value": 398.5}
+    )
+    other_run = of_base.model_copy(update={"id": "benchmark-zz-0900", "job_id": "benchmark-zz", "value": 111.25})
+    markdown = build_card(facts(), [*rows, of_base, other_run]).markdown
+    line = next(line for line in markdown.splitlines() if "at 60 % of the base" in line)
+    assert "6120 tokens" in line and "398.5 ms" in line and "413.2 ms (" in line
+    assert "In brackets: 95 %, bootstrap over requests." in markdown
+    assert "111.2" not in markdown  # the base on another day
 
 
 def test_an_earlier_run_is_neither_shown_nor_indexed() -> None:
