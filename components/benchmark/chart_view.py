@@ -55,18 +55,17 @@ def _size(records: Sequence[BenchmarkRecord], labels: dict[str, str]) -> list[di
 
 
 def rate_points(records: Sequence[BenchmarkRecord], labels: dict[str, str]) -> list[dict[str, Any]]:
-    """Latency against request rate: a point for each model, use case and rate, of the newest run that measured it.
+    """Latency against request rate: a point for each model, use case and rate.
 
-    Rates are shares of what one run found to be the highest: points of two runs make no line.
+    Args:
+        records: of one run for each model and use case, as ``newest`` gives.
     """
-    chosen = [record for record in records if record.metric == "e2el_at_rate_ms" and record.value is not None]
-    runs = {(r.model, _case(r)): r.job_id for r in sorted(chosen, key=lambda record: record.created_at)}
     highest = {(r.model, _case(r), r.job_id): r.value for r in records if r.metric == "max_requests_per_s"}
     return [
         {"model": labels.get(r.model, r.model), "side": "candidate" if r.base else "base", "case": _case(r),
          "requests_per_s": r.details["requests_per_s"], "median_ms": r.value, "low": r.low, "high": r.high,
          "p95_ms": r.details["p95"], "highest_per_s": highest.get((r.model, _case(r), r.job_id))}
-        for r in chosen if r.job_id == runs[r.model, _case(r)]
+        for r in records if r.metric == "e2el_at_rate_ms" and r.value is not None
     ]  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from components.benchmark.chart_view import rate_points, trade_offs
 from components.benchmark.corpora import CONVENTIONS
 from components.benchmark.spec import SUITE_CHOICES
 from components.benchmark.verdict import Limit, Verdict, judge, number
-from components.core.benchmarks import BenchmarkRecord, newest, of_the_same_runs
+from components.core.benchmarks import BenchmarkRecord, by_numbers, newest, of_the_same_runs
 from components.engines.catalog import CatalogEntry
 
 _SUITE_WORDS = {
@@ -112,7 +112,7 @@ def _table(suite: str, records: Sequence[BenchmarkRecord]) -> dict[str, Any] | N
     columns = [(metric, words) for metric, words in _TABLE_METRICS[suite] if any(m == metric for _, m in cells)]
     if not columns:
         return None
-    tasks = sorted({record.task for record in own if record.metric in {metric for metric, _ in columns}})
+    tasks = sorted({r.task for r in own if r.metric in {metric for metric, _ in columns}}, key=by_numbers)
     rows = [
         {"task": task, "cells": [_cell(cells.get((task, metric))) for metric, _ in columns]} for task in tasks
     ]  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from components.cards.markdown import code, table, text
-from components.core.benchmarks import BenchmarkRecord
+from components.core.benchmarks import BenchmarkRecord, by_numbers
 
 NOT_MEASURED = "not measured"
 
@@ -39,8 +39,9 @@ class CardWriter:
             self.missing.append(what)
 
     def tasks(self, suite: str, metric: str) -> list[str]:
-        """Tasks of a suite that have this figure, in the order of their names."""
-        return sorted(t for (t, m), record in self._records.items() if m == metric and record.suite == suite)
+        """Tasks of a suite that have this figure, in the order of their names and numbers."""
+        found = [t for (t, m), record in self._records.items() if m == metric and record.suite == suite]
+        return sorted(found, key=by_numbers)
 
     def record(self, task: str, metric: str) -> BenchmarkRecord | None:
         """That figure."""

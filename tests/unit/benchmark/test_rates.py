@@ -14,6 +14,7 @@ from components.benchmark.overrides import check_overrides
 from components.benchmark.rates import RateCurves, RatePoint, add_rates
 from components.benchmark.recorder import Recorder
 from components.benchmark.spec import ThroughputSettings, UseCase
+from components.core.benchmarks import newest
 from components.core.errors import InputError
 
 CASE = UseCase(id="text", label="Text", prompt_tokens=10, output_tokens=20)
@@ -71,7 +72,8 @@ def test_points_of_two_runs_make_no_line() -> None:
         point = RatePoint("p/w4", picture, share, rate, LoadResult(2.0, (one, one)))
         add_rates(recorder, RateCurves({}, (point,)), SETTINGS, "p/base", {"p/w4": "W4A16"})
         records += recorder.records
-    [drawn] = rate_points(records, {})
+    [drawn] = rate_points(newest(records), {})
+    assert sum(record.metric == "ttft_at_rate_ms" for record in newest(records)) == 1
     assert (drawn["case"], drawn["requests_per_s"]) == ("captioning", 2.0)
 
 
