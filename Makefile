@@ -8,7 +8,7 @@ APP_STAMP := $(VENV)/.installed-app
 DEV_STAMP := $(VENV)/.installed-dev
 ARGUMENTS := $(if $(PAIR),--pair $(PAIR)) $(if $(HOST),--host $(HOST)) $(if $(PORT),--port $(PORT)) $(if $(STATE_DIR),--state-dir $(STATE_DIR))
 
-.PHONY: run test check test-unit test-service test-engine test-cluster test-browser bench screenshots clean
+.PHONY: run test check test-unit test-service test-engine test-long test-browser bench screenshots clean
 
 run: $(APP_STAMP)  ## Start the app: make run PAIR=embedded PORT=7860 STATE_DIR=…
 	@$(BIN)/python app.py $(ARGUMENTS)
@@ -28,10 +28,10 @@ test-service: $(DEV_STAMP)  ## Real processes, SQLite, sockets
 	$(BIN)/pytest -n 2 --dist loadfile tests/service
 
 test-engine: $(DEV_STAMP)  ## Real vLLM on CPU with the embedded pair
-	$(BIN)/pytest tests/engine -m "not cluster"
+	$(BIN)/pytest tests/engine -m "not long"
 
-test-cluster: $(DEV_STAMP)  ## Five minutes more: quantization, benchmark and batch on a real Ray cluster equal the local ones
-	$(BIN)/pytest tests/engine -m cluster
+test-long: $(DEV_STAMP)  ## Seven minutes more: jobs on a real Ray cluster, text tasks in lm-eval's own environment
+	$(BIN)/pytest tests/engine -m long
 
 test-browser: $(DEV_STAMP)  ## Real page, real engines, Chromium
 	$(BIN)/python scripts/get_browser.py

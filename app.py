@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 
 from pydantic import ValidationError
@@ -48,13 +49,17 @@ def main(argv: list[str]) -> int:
         refusal = settings.refusal()
         if refusal:
             raise AppError(refusal)
+        gc.disable()  # what is imported and built stays, so looking through it again and again only takes time
         import_gradio()
         # Not before: these import Gradio, and a wrong option should not wait for that.
         from components.server import check_port, create_server, serve
         from components.services import build_services
 
         check_port(settings)
-        serve(create_server(build_services(settings)), settings)
+        server = create_server(build_services(settings))
+        gc.freeze()
+        gc.enable()
+        serve(server, settings)
     except ValidationError as exc:
         first = exc.errors(include_url=False)[0]
         given = str(first["loc"][0]) if first["loc"] else "settings"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from hypothesis import settings
 # A busy machine is no failure: what is checked is the property, not its speed.
 settings.register_profile("diptych", deadline=None)
 settings.load_profile("diptych")
+if "PYTEST_XDIST_WORKER" in os.environ:  # torch waits for its threads by spinning, on the cores of the other workers
+    os.environ["OMP_NUM_THREADS"] = "1"
 _GRACE_S = 3.0  # what was just told to end may still be ending
 
 

@@ -28,7 +28,7 @@ from tests.engine.test_quantize_job import check_made
 from tests.ray_cluster import HEAD_CPUS, RayCluster
 from tests.running_app import new_state_dir
 
-pytestmark = [pytest.mark.engine, pytest.mark.cluster, pytest.mark.usefixtures("quantizer")]
+pytestmark = [pytest.mark.engine, pytest.mark.long, pytest.mark.usefixtures("quantizer")]
 LIMIT_S = 900.0  # all three at once: three minutes on two cores
 RECIPE = "fp8-dynamic"
 PROMPT = "Describe the picture."

@@ -13,7 +13,7 @@ from components.engines.serving import Served
 from components.jobs.records import JobEvent
 from tests.engine.serving import BASE, ROOT, Engines, client_of
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.long]
 
 
 def run_of(folder: Path, events: list[JobEvent], *tasks: str) -> TextTaskRun:

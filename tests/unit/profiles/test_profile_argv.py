@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,11 @@ FORBIDDEN_VARIABLES = {
 }
 
 
+@functools.cache
+def pair_of(name: str) -> PairProfile:
+    return load_pair(ROOT / "profiles", name)
+
+
 def command(pair: PairProfile, model: ModelProfile, **changes: Any) -> EngineCommand:
     arguments: dict[str, Any] = {
         "model_path": "/models/m",
@@ -41,7 +47,7 @@ def command(pair: PairProfile, model: ModelProfile, **changes: Any) -> EngineCom
 
 @pytest.fixture(scope="module")
 def pair() -> PairProfile:
-    return load_pair(ROOT / "profiles", "mistral-small-3.2-24b")
+    return pair_of("mistral-small-3.2-24b")
 
 
 @pytest.mark.parametrize("name", sorted(golden_files()))
@@ -122,7 +128,7 @@ def test_a_repository_is_read_at_its_revision_and_a_folder_offline(pair: PairPro
 
 
 def test_a_text_pair_has_no_limit_of_pictures() -> None:
-    text = load_pair(ROOT / "profiles", "smollm2-135m")
+    text = pair_of("smollm2-135m")
     assert not any("limit-mm" in item for item in command(text, text.base).argv)
 
 
@@ -188,7 +194,7 @@ def test_remote_urls_carry_no_credentials_and_no_query(bad: str) -> None:
 
 @given(st.text(max_size=60) | st.sampled_from(BAD_IDS) | st.from_regex(r"[\w.-]+(/[\w.-]+)?", fullmatch=True))
 def test_f43_an_id_never_changes_the_number_of_arguments(text: str) -> None:
-    pair = load_pair(ROOT / "profiles", "mistral-small-3.2-24b")
+    pair = pair_of("mistral-small-3.2-24b")
     usual = command(pair, pair.base, model_path="o/n").argv
     try:
         source = HubSource(kind="hub", repo_id=text)
@@ -203,7 +209,7 @@ def test_f43_an_id_never_changes_the_number_of_arguments(text: str) -> None:
 
 @given(st.text(min_size=1, max_size=60).filter(lambda text: "\x00" not in text))
 def test_f43_a_folder_of_any_name_stays_one_argument(text: str) -> None:
-    pair = load_pair(ROOT / "profiles", "smollm2-135m")
+    pair = pair_of("smollm2-135m")
     argv = command(pair, pair.base, model_path=f"/{text}").argv
     assert argv[3] == f"--model=/{text}"
     assert len(argv) == len(command(pair, pair.base).argv)
