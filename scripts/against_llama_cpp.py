@@ -1,10 +1,11 @@
 """Our perplexity and KL beside llama.cpp's own on the same text, each reading the base file that the other has written.
 
-    python scripts/against_llama_cpp.py --perplexity PATH/llama-perplexity --gguf MODEL.gguf --text FILE [--chunks 6]
+    python scripts/against_llama_cpp.py --perplexity PATH/llama-perplexity --gguf MODEL.gguf --folder FOLDER --text FILE
 
-`llama-perplexity` is built from llama.cpp's sources, which the source package of llama-cpp-python carries too. The GGUF
-holds the base of the pair, whose BF16 weights were dequantized from it, or converted from them. Prints llama.cpp's
-perplexity, ours, what each of the two finds in the other's file, and what we find in our own.
+`llama-perplexity` is built from llama.cpp's sources, which the source package of llama-cpp-python carries too. FOLDER
+is the base of the pair as Hugging Face files, such as the one that Diptych made under its state folder; the GGUF is
+made from it by llama.cpp's convert_hf_to_gguf.py --outtype f32, so that both compute with the same weights, or is any
+other version of the model. Prints llama.cpp's perplexity, ours, and what each of the two finds in both base files.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ _NUMBER = r"([-\d.]+(?:e[-+]?\d+)?)"
 _OF_LLAMA_CPP = {
     "perplexity": rf"PPL = {_NUMBER}",
     "PPL of the model": rf"Mean PPL\(Q\)\s*: +{_NUMBER}",
-    "PPL of the file's base": rf"Mean PPL\(base\)\s*: +{_NUMBER}",
+    "PPL of the base": rf"Mean PPL\(base\)\s*: +{_NUMBER}",
     "mean KL, nats": rf"Mean +KLD: +{_NUMBER}",
     "median KL, nats": rf"Median +KLD: +{_NUMBER}",
     "99 % KL, nats": rf"99\.0% +KLD: +{_NUMBER}",
     "same top p, %": rf"Same top p: +{_NUMBER}",
 }
 _OURS = {
-    "PPL of the file's base": "perplexity_base",
+    "PPL of the base": "perplexity_base",
     "PPL of the model": "perplexity_candidate",
     "mean KL, nats": "mean_kl_base_to_candidate_nats",
     "median KL, nats": "median_kl_base_to_candidate_nats",
@@ -45,7 +46,7 @@ def llama_cpp(options: argparse.Namespace, *more: str) -> dict[str, float]:
     """What `llama-perplexity` tells."""
     argv = [
         str(options.perplexity), "-m", str(options.gguf), "-c", "512", "--chunks", str(options.chunks), "-ngl", "0",
-        "-t", str(options.threads), *more,
+        "-t", str(options.threads), "--no-escape", *more,
     ]  # fmt: skip
     done = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False)
     told = done.stdout + done.stderr

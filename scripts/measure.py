@@ -88,7 +88,8 @@ def show(records: tuple[BenchmarkRecord, ...]) -> None:
             continue
         if (record.model, record.task) != task:
             task = (record.model, record.task)
-            print(f"\n{record.task}   {record.model}   {record.n} {record.n_unit}   {record.interval}")
+            rests_on = "" if record.n is None else f"{record.n} {record.n_unit}"
+            print("\n" + "   ".join(filter(None, (record.task, record.model, rests_on, record.interval))))
         ends = f"  [{record.low:.6g}, {record.high:.6g}]" if record.low is not None and record.high is not None else ""
         floor = f"   floor {record.floor:.3g}" if record.floor is not None else ""
         print(f"  {record.metric:38} {record.value:12.6g}{ends}{floor}")

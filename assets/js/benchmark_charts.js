@@ -32,7 +32,7 @@
       [history(value.history || []), "Mean KL over runs", "a second run of a quality suite"]];
     const charts = known.map(([chart]) => chart).filter(Boolean), waiting = known.filter(([chart]) => !chart);
     for (const chart of drawn) if (!chart.node.isConnected) drawn.delete(chart);
-    return el("div", {}, section(charts), waiting.length && value.recovery && !d.recorded ? el("details", { class: "dt-more dt-waiting" }, el("summary", {}, `${waiting.length} charts wait for figures`),
+    return el("div", {}, section(charts), waiting.length && value.recovery && !d.recorded ? el("details", { class: "dt-more dt-waiting" }, el("summary", {}, waiting.length > 1 ? `${waiting.length} charts wait for figures` : "1 chart waits for figures"),
       el("ul", {}, waiting.map(([, title, needs]) => el("li", {}, el("b", {}, title), el("span", { class: "dt-soft" }, ` needs ${needs}.`))))) : null);
   };
   function section(charts) {
@@ -99,7 +99,7 @@
       data: (ink) => groups.flatMap((group, i) => {
         const own = points.filter((p) => `${p.task} (${p.source})` === group), colour = own[0].source === "published" ? ink.soft : ink.row[i % ink.row.length], front = best(own);
         const published = own[0].source === "published", first = groups.findIndex((g) => g.endsWith("(published)")) === i;
-        return [{ type: "scatter", mode: "markers", name: published ? "published cards" : short(group), legendgroup: published ? "published" : group, showlegend: !published || first, x: own.map((p) => p.queries_per_usd), y: own.map((p) => p.recovery_percent), text: own.map((p) => `${p.model}<br>${p.task}<br>${p.tasks} task${p.tasks > 1 ? "s" : ""}, ${p.source}`.replace(/<(?!br>)/g, "‹")), hovertemplate: "%{text}<br>%{y:.2f} %, %{x:.0f} per dollar<extra></extra>", marker: { color: colour, size: 9, symbol: own[0].source === "published" ? "circle-open" : "circle" },
+        return [{ type: "scatter", mode: "markers", name: published ? "published cards" : short(own[0].task.replace(/ \([^)]*\)/, "")), legendgroup: published ? "published" : group, showlegend: !published || first, x: own.map((p) => p.queries_per_usd), y: own.map((p) => p.recovery_percent), text: own.map((p) => `${p.model}<br>${p.task}<br>${p.tasks} task${p.tasks > 1 ? "s" : ""}, ${p.source}`.replace(/<(?!br>)/g, "‹")), hovertemplate: "%{text}<br>%{y:.2f} %, %{x:.0f} per dollar<extra></extra>", marker: { color: colour, size: 9, symbol: own[0].source === "published" ? "circle-open" : "circle" },
           error_y: { type: "data", visible: own.some((p) => p.high !== null), symmetric: false, array: own.map((p) => (p.high ?? p.recovery_percent) - p.recovery_percent), arrayminus: own.map((p) => p.recovery_percent - (p.low ?? p.recovery_percent)), thickness: 1 } },
           ...(front.length > 1 ? [{ type: "scatter", mode: "lines", x: front.map((p) => p.queries_per_usd), y: front.map((p) => p.recovery_percent), line: { color: colour, width: 1, dash: "dot" }, hoverinfo: "skip", showlegend: false }] : [])];
       }), layout: { xaxis: { type: "log", title: { text: "queries per dollar" } }, yaxis: { ticksuffix: " %" } } };
@@ -162,22 +162,24 @@
     const whole = points.filter((p) => p.requests_per_s && p.median_e2el_ms);
     if (!whole.length) return null;
     return { id: "load", title: "Latency against throughput", words: "Each line is a use case on one model; its points are the levels of concurrency.", height: 360,
-      data: (ink) => unique(whole.map((p) => `${p.task.split(" ")[0]} · ${p.model}`)).map((name, i) => {
+      data: (ink) => unique(whole.map((p) => `${p.task.split(" ")[0]} · ${p.model}`)).map((name) => {
         const own = whole.filter((p) => `${p.task.split(" ")[0]} · ${p.model}` === name).sort((a, b) => a.requests_per_s - b.requests_per_s);
-        return { type: "scatter", mode: "lines+markers", name: short(name), x: own.map((p) => p.requests_per_s), y: own.map((p) => p.median_e2el_ms), text: own.map((p) => p.task), line: { color: own[0].side === "base" ? ink.base : ink.cand, dash: ["solid", "dash", "dot", "dashdot"][Math.floor(i / 1) % 4] } };
+        return { type: "scatter", mode: "lines+markers", name: short(name), x: own.map((p) => p.requests_per_s), y: own.map((p) => p.median_e2el_ms), text: own.map((p) => p.task), line: { color: own[0].side === "base" ? ink.base : ink.cand, dash: ["solid", "dash", "dot", "dashdot"][unique(whole.map((p) => p.task.split(" ")[0])).indexOf(own[0].task.split(" ")[0]) % 4] } };
       }), layout: { xaxis: { title: { text: "requests/s" } }, yaxis: { title: { text: "median E2EL, ms" }, rangemode: "tozero" } } };
   }
-  /* The upper line of each is the 95th percentile. */
+  /* Beyond a model's highest rate its queue only grows, so the line that marks it stands beside the points. */
   function rates(points) {
     if (!points || !points.length) return null;
-    return { id: "rates", title: "Latency against request rate", words: "Requests come at random times, at shares of the base's highest rate: median with its interval, and the 95 % of the requests dotted.", height: 360,
-      data: (ink) => unique(points.map((p) => `${p.case} · ${p.model}`)).flatMap((name) => {
-        const own = points.filter((p) => `${p.case} · ${p.model}` === name).sort((a, b) => a.requests_per_s - b.requests_per_s), colour = own[0].side === "base" ? ink.base : ink.cand;
-        const x = own.map((p) => p.requests_per_s);
-        return [{ type: "scatter", mode: "lines+markers", name: short(name), legendgroup: name, x, y: own.map((p) => p.median_ms), line: { color: colour },
+    const names = unique(points.map((p) => `${p.case} · ${p.model}`)), of = (name) => points.filter((p) => `${p.case} · ${p.model}` === name).sort((a, b) => a.requests_per_s - b.requests_per_s);
+    const colour = (own, ink) => (own[0].side === "base" ? ink.base : ink.cand), dash = (own) => ["solid", "dash", "longdash", "dashdot"][unique(points.map((p) => p.case)).indexOf(own[0].case) % 4];
+    return { id: "rates", title: "Latency against request rate", words: "How long a whole answer takes (E2EL) when requests come at random times, the same times for both: median with its interval, above it the 95th percentile, dotted. The upright line is the most that the model answers when all requests come at once.", height: 360,
+      data: (ink) => names.flatMap((name) => {
+        const own = of(name), x = own.map((p) => p.requests_per_s);
+        return [{ type: "scatter", mode: "lines+markers", name: short(name), legendgroup: name, x, y: own.map((p) => p.median_ms), line: { color: colour(own, ink), dash: dash(own) }, hovertemplate: "%{x:.3g} requests/s: median %{y:.4g} ms",
           error_y: { type: "data", symmetric: false, array: own.map((p) => (p.high ?? p.median_ms) - p.median_ms), arrayminus: own.map((p) => p.median_ms - (p.low ?? p.median_ms)), thickness: 1 } },
-          { type: "scatter", mode: "lines", name: "95 %", legendgroup: name, showlegend: false, x, y: own.map((p) => p.p95_ms), line: { color: colour, width: 1, dash: "dot" } }];
-      }), layout: { xaxis: { title: { text: "requests/s" }, rangemode: "tozero" }, yaxis: { title: { text: "E2EL, ms" }, rangemode: "tozero" } } };
+          { type: "scatter", mode: "lines", name: `${short(name)}, 95th percentile`, legendgroup: name, showlegend: false, x, y: own.map((p) => p.p95_ms), line: { color: colour(own, ink), width: 1, dash: "dot" }, hovertemplate: "95th percentile %{y:.4g} ms" },
+          ...(own[0].highest_per_s ? [{ type: "scatter", mode: "lines", name: `${short(name)}, highest rate`, legendgroup: name, showlegend: false, x: [own[0].highest_per_s, own[0].highest_per_s], y: [0, Math.max(...points.map((p) => p.p95_ms))], line: { color: colour(own, ink), width: 1, dash: dash(own) }, hovertemplate: "at most %{x:.3g} requests/s" }] : [])];
+      }), layout: { xaxis: { title: { text: "requests/s" }, range: [0, 1.05 * Math.max(...points.map((p) => Math.max(p.requests_per_s, p.highest_per_s || 0)))] }, yaxis: { title: { text: "E2EL, ms" }, rangemode: "tozero" } } };
   }
   function history(all) {
     const runs = (row) => new Set(all.filter((r) => r.model === row.model && r.task === row.task).map((r) => r.job)).size;

@@ -17,7 +17,7 @@
   const NUMBERS = ["chunks", "items", "requests", "output_tokens", "usd_per_hour"];
   const LISTS = ["vision_sets", "lm_eval"];
   const OUTCOMES = { pass: "dt-ok", warn: "dt-warn", fail: "dt-bad", "not enough data": "" };
-  const SUITES = { quality: "Quality", accuracy: "Accuracy", throughput: "Throughput", cost: "Cost" };
+  const SUITES = { quality: "Quality", accuracy: "Accuracy", throughput: "Throughput", rates: "Request rate", cost: "Cost" };
 
   window.diptych.benchmarkForm = function (element, props, trigger, watch) {
     let value = {}, waiting = "", draft = { model: "", suite: "all", convention: "llama.cpp-512", text: "auto", fields: {} };
@@ -90,7 +90,7 @@
         findings(model.verdict.findings.filter((f) => f.outcome !== "pass")),
         model.verdict.findings.some((f) => f.outcome === "pass") ? fold(`passed.${model.id}`, `${model.verdict.findings.filter((f) => f.outcome === "pass").length} limits are kept`, false, findings(model.verdict.findings.filter((f) => f.outcome === "pass"))) : null,
         model.tables.map(table),
-        model.flipped.filter((f) => f.items.length).map((f) => el("p", {}, el("button", { class: "dt-btn dt-small", type: "button", onclick: () => showFlipped(model, f.task) }, `${f.items.length} items that flipped on ${f.task}`))));
+        model.flipped.filter((f) => f.items.length).map((f) => el("p", {}, el("button", { class: "dt-btn dt-small", type: "button", onclick: () => showFlipped(model, f.task) }, `${f.items.length} item${f.items.length > 1 ? "s" : ""} that flipped on ${f.task}`))));
     }
     function findings(list) {
       return el("ul", { class: "dt-findings" }, list.map((f) => el("li", {}, el("span", { class: `dt-chip ${OUTCOMES[f.outcome]}` }, f.outcome), " ", f.sentence)));

@@ -189,7 +189,7 @@ def _add_scores(
         exact = abs(share * result.items - right) < 1e-9
         ends = {"low": 100 * interval.low, "high": 100 * interval.high, "interval": "95 %, Wilson"} if exact else {}
         add("accuracy", model, task, metric, 100 * share, details=details, **about, **ends)
-    spread = "95 %, paired bootstrap over items, 1000 draws"
+    spread = result.interval
     if result.recovery_percent is not None:
         add(
             "accuracy",

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
-from components.benchmark.verdict import newest
-from components.core.benchmarks import BenchmarkRecord
+from components.core.benchmarks import BenchmarkRecord, newest
 
 
 def trade_offs(
@@ -56,10 +55,19 @@ def _size(records: Sequence[BenchmarkRecord], labels: dict[str, str]) -> list[di
 
 
 def rate_points(records: Sequence[BenchmarkRecord], labels: dict[str, str]) -> list[dict[str, Any]]:
-    """Latency against request rate: a point for each model, use case and rate."""
+    """Latency against request rate: a point for each model, use case and rate.
+
+    Args:
+        records: of one run for each model and use case, as ``newest`` gives.
+    """
+    highest = {(r.model, _case(r), r.job_id): r.value for r in records if r.metric == "max_requests_per_s"}
     return [
-        {"model": labels.get(r.model, r.model), "side": "candidate" if r.base else "base", "case": r.task.split(",")[0],
+        {"model": labels.get(r.model, r.model), "side": "candidate" if r.base else "base", "case": _case(r),
          "requests_per_s": r.details["requests_per_s"], "median_ms": r.value, "low": r.low, "high": r.high,
-         "p95_ms": r.details["p95"]}
+         "p95_ms": r.details["p95"], "highest_per_s": highest.get((r.model, _case(r), r.job_id))}
         for r in records if r.metric == "e2el_at_rate_ms" and r.value is not None
     ]  # fmt: skip
+
+
+def _case(record: BenchmarkRecord) -> str:
+    return record.task.split(" (")[0]

@@ -35,6 +35,7 @@ _FILE_NOTE = (
     "llama.cpp's formulas on its file, which holds 16 bits an id and nothing of ids 16 nats below certainty. The floor "
     "is the base served here against the same file."
 )
+_ANSWER_NOTE = "The right answers to questions, each token after its question."
 _LANES = 2  # chunks at once: while the candidate computes one, the base computes the next
 
 
@@ -120,7 +121,7 @@ class QualityRun:
             paths.append(await self._question_path(messages, item.answers[0]))
         groups, speed = await self._score_all(f"questions-{corpus.name}", corpus.name, paths, self._scored)
         floor = await self._floors(corpus.name, paths, self._own_floor)
-        return ScoredSet(corpus.name, "", groups, floor, tokens_per_s=speed, unit="answers")
+        return ScoredSet(corpus.name, "", groups, floor, note=_ANSWER_NOTE, tokens_per_s=speed, unit="answers")
 
     async def against_file(self, path: Path) -> ScoredSet:
         """The candidate against a base that only llama.cpp's file of it tells of; our base in its place is the floor.

@@ -88,7 +88,7 @@ def _add_level(
 ) -> None:  # fmt: skip
     good = [request for result in rounds for request in result.succeeded]
     asked = sum(len(result.requests) for result in rounds)
-    length = "fixed length" if settings.fixed_length else "to the natural end"
+    length = "of a fixed length" if settings.fixed_length else "to their natural end"
     common: dict[str, Any] = {**about, "n": len(good), "n_unit": "requests", "note": f"Answers {length}."}
 
     def add(metric: str, value: float | Interval, **more: Any) -> None:

@@ -3,7 +3,7 @@ for reading the file."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +11,7 @@ import orjson
 from pydantic import Field, ValidationError
 
 from components.core.answers import Record
-from components.core.benchmarks import BenchmarkRecord, Suite
+from components.core.benchmarks import BenchmarkRecord, Suite, newest
 from components.core.errors import ProfileError
 from components.profiles.strict_yaml import parse
 
@@ -79,14 +79,6 @@ def load_verdict_profile(root: Path) -> VerdictProfile:
         raise ProfileError(
             f"verdict.yaml: {place}: {first['msg']}.", "Each limit has metric, suite, direction, warn, fail."
         ) from exc
-
-
-def newest(records: Iterable[BenchmarkRecord]) -> list[BenchmarkRecord]:
-    """Of each model, task and metric the newest."""
-    found: dict[tuple[str, str, str], BenchmarkRecord] = {}
-    for record in sorted(records, key=lambda record: (record.created_at, record.id)):
-        found[record.model, record.task, record.metric] = record
-    return list(found.values())
 
 
 def judge(records: Sequence[BenchmarkRecord], limits: Sequence[Limit]) -> Verdict:

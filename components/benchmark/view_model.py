@@ -8,8 +8,8 @@ from typing import Any
 from components.benchmark.chart_view import rate_points, trade_offs
 from components.benchmark.corpora import CONVENTIONS
 from components.benchmark.spec import SUITE_CHOICES
-from components.benchmark.verdict import Limit, Verdict, judge, newest, number
-from components.core.benchmarks import BenchmarkRecord
+from components.benchmark.verdict import Limit, Verdict, judge, number
+from components.core.benchmarks import BenchmarkRecord, by_numbers, newest, of_the_same_runs
 from components.engines.catalog import CatalogEntry
 
 _SUITE_WORDS = {
@@ -39,8 +39,9 @@ _TABLE_METRICS = {
         ("output_tokens_per_s", "Output tok/s"), ("requests_per_s", "Requests/s"), ("median_ttft_ms", "TTFT, ms"),
         ("median_tpot_ms", "TPOT, ms"), ("median_itl_ms", "ITL, ms"), ("median_e2el_ms", "E2EL, ms"),
         ("prefill_tokens_per_s", "Prefill tok/s"), ("success_percent", "Success, %"), ("mean_e2el_ms", "Mean E2EL, ms"),
-        ("max_requests_per_s", "Highest requests/s"), ("ttft_at_rate_ms", "TTFT at that rate, ms"),
-        ("e2el_at_rate_ms", "E2EL at that rate, ms"),
+    ),
+    "rates": (
+        ("max_requests_per_s", "Highest requests/s"), ("ttft_at_rate_ms", "TTFT, ms"), ("e2el_at_rate_ms", "E2EL, ms"),
     ),
     "cost": (
         ("queries_per_usd", "Queries per USD"), ("usd_per_million_output_tokens", "USD per 1M output tokens"),
@@ -86,7 +87,8 @@ def _model_view(
 ) -> dict[str, Any]:
     own = [record for record in measured if record.model == model]
     base = next((record.base for record in own if record.base), None)
-    shown, theirs = newest(own), newest(record for record in measured if record.model == base)
+    shown = newest(own)
+    theirs = of_the_same_runs(shown, [record for record in measured if record.model == base])
     return {
         "id": model, "label": labels.get(model, model), "base": labels.get(base or "", base or ""),
         "runs": sorted({record.job_id for record in own if record.job_id}),
@@ -103,13 +105,14 @@ def verdict_view(verdict: Verdict) -> dict[str, Any]:
 
 
 def _table(suite: str, records: Sequence[BenchmarkRecord]) -> dict[str, Any] | None:
-    """Tasks as rows, figures as columns; only columns that hold something."""
-    own = [record for record in records if record.suite == suite and record.value is not None]
+    """Tasks as rows, figures as columns; only columns that hold something. Request rates stand by themselves."""
+    wanted = "throughput" if suite == "rates" else suite
+    own = [record for record in records if record.suite == wanted and record.value is not None]
     cells = {(record.task, record.metric): record for record in own}
     columns = [(metric, words) for metric, words in _TABLE_METRICS[suite] if any(m == metric for _, m in cells)]
     if not columns:
         return None
-    tasks = sorted({record.task for record in own if record.metric in {metric for metric, _ in columns}})
+    tasks = sorted({r.task for r in own if r.metric in {metric for metric, _ in columns}}, key=by_numbers)
     rows = [
         {"task": task, "cells": [_cell(cells.get((task, metric))) for metric, _ in columns]} for task in tasks
     ]  # fmt: skip

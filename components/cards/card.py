@@ -21,7 +21,7 @@ from components.cards.model_parts import (
     write_usage,
 )
 from components.cards.writer import CardWriter
-from components.core.benchmarks import BenchmarkRecord
+from components.core.benchmarks import BenchmarkRecord, newest, of_the_same_runs
 
 
 def build_card(facts: CardFacts, records: Sequence[BenchmarkRecord]) -> Card:
@@ -30,8 +30,9 @@ def build_card(facts: CardFacts, records: Sequence[BenchmarkRecord]) -> Card:
     Args:
         records: measured figures of this candidate and of its base; others are passed over.
     """
-    own = [record for record in records if record.source == "measured" and record.model == facts.engine_id]
-    base = [record for record in records if record.source == "measured" and record.model == facts.base_id]
+    own = newest(record for record in records if record.source == "measured" and record.model == facts.engine_id)
+    of_base = [record for record in records if record.source == "measured" and record.model == facts.base_id]
+    base = of_the_same_runs(own, of_base)
     writer = CardWriter(own)
     _summary(writer, facts, own)
     write_intended_use(writer, facts)
@@ -50,7 +51,7 @@ def build_card(facts: CardFacts, records: Sequence[BenchmarkRecord]) -> Card:
     write_licence(writer, facts)
     write_acknowledgments(writer, facts)
     if writer.missing:
-        writer.heading("Not Measured")
+        writer.heading("Not Measured or Not Known")
         writer.write("\n".join(f"- {text(words)}" for words in writer.missing))
     head = front_matter(facts, own)
     return Card(
@@ -67,8 +68,8 @@ def _summary(writer: CardWriter, facts: CardFacts, own: Sequence[BenchmarkRecord
     runs = sorted({record.job_id for record in own if record.job_id})
     if runs:
         writer.write(
-            "Every figure on this card was measured by Diptych; the last column of a table names the record that holds "
-            f"it. Runs: {', '.join(code(run) for run in runs)}."
+            "What this card tells of quality, speed and cost was measured by Diptych; the last column of a table names "
+            f"the record that holds the figures. Runs: {', '.join(code(run) for run in runs)}."
         )
     else:
         writer.write("Nothing was measured yet.")

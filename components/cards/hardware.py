@@ -33,8 +33,9 @@ class HardwareTable:
             first = next((found for found in fits if found.fit.verdict == "fits"), None)
             rows.append(
                 HardwareFact(
-                    gpu_gb=gb, examples=", ".join(one.label for one in same), gpus=first.gpus if first else None,
-                    context=first.fit.seats[0].context if first else None, flags=first.flags[0] if first else (),
+                    gpu_gb=gb, examples=", ".join(one.label.removesuffix(f" ({gb} GB)") for one in same),
+                    gpus=first.gpus if first else None, context=first.fit.seats[0].context if first else None,
+                    flags=first.flags[0] if first else (),
                 )
             )  # fmt: skip
         return tuple(rows)

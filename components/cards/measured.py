@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from components.cards.markdown import code, table, text
 from components.cards.writer import NOT_MEASURED, CardWriter
 from components.core.benchmarks import BenchmarkRecord
@@ -95,13 +97,24 @@ def _generation(writer: CardWriter) -> None:
         drawn = writer.record(task, "free_sampled_answers_alike_percent")
         words = writer.fact(task, first.id if first else "")
         rows.append([
-            words, writer.figure(first), writer.figure(mean), writer.figure(alike, unit=" %"),
-            writer.figure(drawn, unit=" %"),
-            code(first.id) if first else "—",
+            words, _count(writer, first), writer.figure(first), writer.figure(mean), writer.figure(alike, unit=" %"),
+            writer.figure(drawn, unit=" %"), code(first.id) if first else "—",
         ])  # fmt: skip
-    writer.write(
-        table(["Prompts", "Step-0 KLD", "Mean KLD", "Free answers alike to the end", "Same at T = 1", "Record"], rows)
-    )
+    head = ["Continued", "n", "Step-0 KLD", "Mean KLD", "Free answers alike to the end", "Same at T = 1", "Record"]
+    writer.write(table(head, rows))
+    _intervals(writer, [writer.record(tasks[0], "step0_kl_base_to_candidate_nats")])
+
+
+def _count(writer: CardWriter, record: BenchmarkRecord | None) -> str:
+    return "" if record is None or record.n is None else f"{writer.fact(record.n, record.id)} {record.n_unit}"
+
+
+def _intervals(writer: CardWriter, records: Sequence[BenchmarkRecord | None]) -> None:
+    """What the intervals in brackets rest on."""
+    found = {record.interval: record.id for record in records if record is not None and record.interval}
+    if found:
+        words = "; ".join(writer.fact(interval, source) for interval, source in found.items())
+        writer.write(f"In brackets: {words}.")
 
 
 def _about(writer: CardWriter, record: BenchmarkRecord | None) -> str:
@@ -135,10 +148,14 @@ def write_accuracy(writer: CardWriter) -> None:
         items = writer.fact(own.n, own.id) if own and own.n is not None else ""
         rows.append([
             text(task), items, writer.figure(base, unit=" %"), writer.figure(own, unit=" %"),
-            writer.figure(recovery, unit=" %"), writer.figure(p, digits=2), code(own.id) if own else "—",
+            writer.figure(recovery, unit=" %", absent="—"), writer.figure(p, digits=2), code(own.id) if own else "—",
         ])  # fmt: skip
     head = ["Items", "n", "Base", "This model", "Recovery", "McNemar p", "Record"]
     writer.write(table(head, rows))
+    metrics = ("candidate_score_percent", "recovery_percent")
+    _intervals(writer, [writer.record(task, metric) for metric in metrics for task in tasks])
+    if any(writer.record(task, "recovery_percent") is None for task in tasks):
+        writer.write("No recovery is given of a single item, or where the base has none right.")
     for task in tasks:
         _write_tool(writer, task)
 
@@ -175,6 +192,29 @@ def write_throughput(writer: CardWriter, base: CardWriter) -> None:
                 writer.lacks(f"Throughput: {title.lower()}")
         for task in chosen:
             _load_table(writer, base, task)
+    _request_rates(writer, base)
+
+
+def _request_rates(writer: CardWriter, base: CardWriter) -> None:
+    """How long whole answers take when requests come at random times, and the most that both models answer."""
+    most, tasks = writer.tasks("throughput", "max_requests_per_s"), writer.tasks("throughput", "e2el_at_rate_ms")
+    if not most:
+        return
+    writer.heading("Request Rate", level=3)
+    rows = []
+    asked = [(task, "max_requests_per_s", " requests/s") for task in most]
+    asked += [(task, "e2el_at_rate_ms", " ms") for task in tasks]
+    for task, metric, unit in asked:
+        own, other = writer.record(task, metric), base.record(task, metric)
+        label = writer.fact(task, own.id if own else "")
+        rows.append([label, _count(writer, own), writer.figure(other, unit=unit), writer.figure(own, unit=unit),
+                     code(own.id) if own else "—"])  # fmt: skip
+    writer.write(
+        "Highest rate when all requests come at once; below it the median of the end-to-end latency when they come at "
+        "random times."
+    )
+    writer.write(table(["Load", "n", "Base", "This model", "Record"], rows))
+    _intervals(writer, [writer.record(task, "e2el_at_rate_ms") for task in tasks])
 
 
 def _load_table(writer: CardWriter, base: CardWriter, task: str) -> None:
@@ -186,11 +226,19 @@ def _load_table(writer: CardWriter, base: CardWriter, task: str) -> None:
         )
     latency = writer.record(task, "median_e2el_ms")
     if latency is not None:
-        ends = [latency.details.get(name) for name in ("min", "max")]
-        shown = " / ".join(writer.plain(end, latency.id) for end in ends if isinstance(end, int | float))
-        rows.append(["Min / max latency", "", f"{shown} ms", code(latency.id)])
-    writer.write(f"{writer.fact(task, latency.id if latency else '')}. {text(latency.note) if latency else ''}")
+        other = base.record(task, "median_e2el_ms")
+        rows.append(["Min / max latency", _ends(writer, other), _ends(writer, latency), code(latency.id)])
+    about = f"{_count(writer, latency)}. {text(latency.note)}" if latency else ""
+    writer.write(f"{writer.fact(task, latency.id if latency else '')}. {about}")
     writer.write(table(["Metric", "Base", "This model", "Record"], rows))
+    _intervals(writer, [writer.record(task, metric) for _, metric, _ in _LOAD_ROWS])
+
+
+def _ends(writer: CardWriter, latency: BenchmarkRecord | None) -> str:
+    if latency is None:
+        return NOT_MEASURED
+    ends = [latency.details.get(name) for name in ("min", "max")]
+    return " / ".join(writer.plain(end, latency.id) for end in ends if isinstance(end, int | float)) + " ms"
 
 
 def write_cost(writer: CardWriter) -> None:

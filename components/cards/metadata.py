@@ -1,38 +1,40 @@
-"""The YAML head of a card, in the hub library's own words. Pure."""
+"""The YAML head of a card, written by the hub's own library. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-import yaml
+from typing import TYPE_CHECKING
 
 from components.cards.facts import CardFacts
 from components.core.benchmarks import BenchmarkRecord
+
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult
 
 _TASKS = {True: "image-text-to-text", False: "text-generation"}
 _INDEXED = {
     "perplexity_candidate": "perplexity", "mean_kl_base_to_candidate_nats": "kl_divergence",
     "candidate_score_percent": "accuracy",
 }  # fmt: skip
+_ORDER = ["base_model", "base_model_relation", "library_name", "pipeline_tag", "tags", "license"]
 
 
 def front_matter(facts: CardFacts, records: Sequence[BenchmarkRecord]) -> str:
-    """Between two lines of dashes: base, relation, licence, tags, and results as ``model-index``."""
+    """Between two lines of dashes: base, relation, licence, tags, and results as ``model-index``.
+
+    Args:
+        records: the candidate's, of each task and metric one.
+    """
+    from huggingface_hub import ModelCardData  # not at import: the app starts without it
+
     task = _TASKS[facts.pair.vision]
-    document: dict[str, object] = {
-        "base_model": facts.base_name,
-        "base_model_relation": "quantized",
-        "library_name": "vllm",
-        "pipeline_tag": task,
-        "tags": ["vllm", "quantized", facts.model.scheme.lower()],
-    }
-    if facts.licence:
-        document["license"] = facts.licence
     results = [_result(record, task) for record in records if _is_indexed(record)]
-    if results:
-        document["model-index"] = [{"name": facts.engine_id, "results": results}]
-    text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=10_000)
-    return f"---\n{text}---\n"
+    data = ModelCardData(
+        base_model=facts.base_name, base_model_relation="quantized", library_name="vllm", pipeline_tag=task,
+        tags=["vllm", "quantized", facts.model.scheme.lower()], license=facts.licence,
+        model_name=facts.engine_id if results else None, eval_results=results or None,
+    )  # fmt: skip
+    return f"---\n{data.to_yaml(original_order=_ORDER)}\n---\n"
 
 
 def _is_indexed(record: BenchmarkRecord) -> bool:
@@ -41,10 +43,13 @@ def _is_indexed(record: BenchmarkRecord) -> bool:
     return whole and record.metric in _INDEXED and record.value is not None
 
 
-def _result(record: BenchmarkRecord, task: str) -> dict[str, object]:
-    metric = {"type": _INDEXED[record.metric], "name": f"{record.metric} ({record.id})", "value": record.value}
-    return {
-        "task": {"type": task},
-        "dataset": {"type": record.task.split(",")[0], "name": record.task},
-        "metrics": [metric],
-    }
+def _result(record: BenchmarkRecord, task: str) -> EvalResult:
+    """One figure. The hub groups them by data set alone, so the convention or filter stands with the metric."""
+    from huggingface_hub import EvalResult
+
+    name, _, convention = record.task.partition(", ")
+    return EvalResult(
+        task_type=task, dataset_type=str(record.details.get("set") or name), dataset_name=name,
+        metric_type=_INDEXED[record.metric], metric_value=record.value,
+        metric_name=f"{record.metric} ({record.id})", metric_config=convention or None,
+    )  # fmt: skip

@@ -12,6 +12,8 @@ from components.cards.facts import PROSE_PARTS, CardFacts
 from components.cards.markdown import code, prose, table, text
 from components.cards.writer import CardWriter
 from components.core.markdown import fenced
+from components.profiles.argv import capacity_flags, model_flags
+from components.profiles.schema import ModelProfile, PairProfile
 
 _SHAPE = (
     ("LM layers", ("num_hidden_layers", "n_layers")),
@@ -47,6 +49,8 @@ def write_details(writer: CardWriter, facts: CardFacts) -> None:
     if facts.model.emulated:
         rows.append(["Emulated", "measured with the scheme's numbers computed in 16 bits"])
     writer.write(table(["Property", "Value"], rows))
+    if facts.pair.base.source.kind != "hub":
+        writer.lacks("The base's repository on the hub (base_model holds its name in this installation)")
     if not facts.config:
         writer.lacks("Architecture (the model's config.json is not at hand)")
 
@@ -149,8 +153,10 @@ def write_hardware(writer: CardWriter, facts: CardFacts) -> None:
 def write_usage(writer: CardWriter, facts: CardFacts) -> None:
     """Commands with the settings that the figures above were measured with."""
     writer.heading("Usage with vLLM")
-    settings = _vllm_settings(facts)
-    writer.write("The settings of the pair's profile, as this model was served and measured:")
+    settings = vllm_settings(facts.pair, facts.model)
+    writer.write(
+        "The settings with which this model was served and measured; memory and parallelism count on GPUs only:"
+    )
     writer.write(fenced(yaml.safe_dump(settings, sort_keys=False).rstrip(), "yaml"))
     writer.heading("Docker Deployment", level=3)
     name = facts.model.id
@@ -171,24 +177,20 @@ def write_usage(writer: CardWriter, facts: CardFacts) -> None:
     ))  # fmt: skip
 
 
-def _vllm_settings(facts: CardFacts) -> dict[str, Any]:
-    serve = facts.pair.serve_of(facts.model)
-    settings: dict[str, Any] = {
-        "model": "/model", "served_model_name": facts.model.id, "tokenizer_mode": serve.tokenizer_mode,
-        "config_format": serve.config_format, "load_format": serve.load_format, "dtype": serve.dtype,
-        "max_model_len": serve.max_model_len, "max_num_seqs": serve.max_num_seqs,
-        "gpu_memory_utilization": serve.gpu_memory_utilization, "kv_cache_dtype": serve.kv_cache_dtype,
-        "generation_config": serve.generation_config,
-    }  # fmt: skip
-    if serve.quantization:
-        settings["quantization"] = serve.quantization
-    if facts.pair.vision:
-        settings["limit_mm_per_prompt"] = {"image": facts.pair.max_images}
+def vllm_settings(pair: PairProfile, model: ModelProfile) -> dict[str, Any]:
+    """What a model is served with, as a configuration file of vLLM names it."""
+    serve = pair.serve_of(model)
+    settings: dict[str, Any] = {"model": "/model", "served-model-name": model.id}
+    for flag in (*model_flags(serve), *capacity_flags(serve, "cuda")):
+        name, given, value = flag.removeprefix("--").partition("=")
+        settings[name] = yaml.safe_load(value) if given else True
+    settings["generation-config"] = serve.generation_config
+    if pair.vision:
+        settings["limit-mm-per-prompt"] = {"image": pair.max_images}
     if serve.tool_call_parser:
-        settings |= {
-            "tool_call_parser": serve.tool_call_parser,
-            "enable_auto_tool_choice": serve.enable_auto_tool_choice,
-        }
+        settings["tool-call-parser"] = serve.tool_call_parser
+    if serve.enable_auto_tool_choice:
+        settings["enable-auto-tool-choice"] = True
     return settings
 
 
@@ -217,8 +219,13 @@ def write_files(writer: CardWriter, facts: CardFacts) -> None:
         writer.write("The files are not at hand.")
         writer.lacks("List of files")
         return
-    rows = [[code(file.name), f"{writer.plain(file.size_bytes / 1e6, _FILES, digits=3)} MB"] for file in facts.files]
+    rows = [[code(file.name), _size(writer, file.size_bytes)] for file in facts.files]
     writer.write(table(["File", "Size"], rows))
+
+
+def _size(writer: CardWriter, size_bytes: int) -> str:
+    unit, words = next((one for one in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")) if size_bytes >= one[0]), (1, "bytes"))
+    return f"{writer.plain(size_bytes / unit, _FILES, digits=3)} {words}"
 
 
 def write_licence(writer: CardWriter, facts: CardFacts) -> None:

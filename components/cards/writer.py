@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from components.cards.markdown import code, table, text
-from components.core.benchmarks import BenchmarkRecord
+from components.core.benchmarks import BenchmarkRecord, by_numbers
 
 NOT_MEASURED = "not measured"
 
@@ -14,9 +14,8 @@ class CardWriter:
     """Sections, figures with their sources, and what is missing."""
 
     def __init__(self, records: Iterable[BenchmarkRecord]) -> None:
-        self._newest: dict[tuple[str, str], BenchmarkRecord] = {}
-        for record in sorted(records, key=lambda record: (record.created_at, record.id)):
-            self._newest[record.task, record.metric] = record
+        """``records`` are one model's, of each task and metric one."""
+        self._records = {(record.task, record.metric): record for record in records}
         self._parts: list[str] = []
         self.missing: list[str] = []
         self.figures: dict[str, str] = {}
@@ -40,17 +39,20 @@ class CardWriter:
             self.missing.append(what)
 
     def tasks(self, suite: str, metric: str) -> list[str]:
-        """Tasks of a suite that have this figure, in the order of their names."""
-        return sorted(t for (t, m), record in self._newest.items() if m == metric and record.suite == suite)
+        """Tasks of a suite that have this figure, in the order of their names and numbers."""
+        found = [t for (t, m), record in self._records.items() if m == metric and record.suite == suite]
+        return sorted(found, key=by_numbers)
 
     def record(self, task: str, metric: str) -> BenchmarkRecord | None:
-        """The newest of that figure."""
-        return self._newest.get((task, metric))
+        """That figure."""
+        return self._records.get((task, metric))
 
-    def figure(self, record: BenchmarkRecord | None, *, unit: str = "", digits: int = 4) -> str:
+    def figure(
+        self, record: BenchmarkRecord | None, *, unit: str = "", digits: int = 4, absent: str = NOT_MEASURED
+    ) -> str:
         """A figure with its interval, as text; its source is remembered."""
         if record is None or record.value is None:
-            return NOT_MEASURED
+            return absent
         shown = self._number(record.value, digits, record.id)
         if record.low is not None and record.high is not None:
             ends = f"{self._number(record.low, digits, record.id)} to {self._number(record.high, digits, record.id)}"
@@ -77,6 +79,6 @@ class CardWriter:
     def _number(self, value: float, digits: int, source: str) -> str:
         shown = f"{value:.{digits}g}" if abs(value) < 10**digits else f"{value:,.0f}"
         if "e" in shown:
-            shown = f"{value:.1e}"
+            shown = f"{value:.2e}"
         self.figures[shown] = source
         return shown

@@ -5,6 +5,8 @@ A figure that was not measured has no record. ``metric`` carries the unit and th
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from typing import Literal
 
 from pydantic import Field, JsonValue
@@ -52,3 +54,36 @@ class RecordBatch(Record):
 
     format: Literal[1] = 1
     records: tuple[BenchmarkRecord, ...]
+
+
+def newest(records: Iterable[BenchmarkRecord]) -> list[BenchmarkRecord]:
+    """Of each model, task and metric the newest.
+
+    Figures at a request rate are of the newest run alone: their tasks are shares of what one run found to be the
+    highest rate, so those of two runs make no curve.
+    """
+    found: dict[tuple[str, str, str], BenchmarkRecord] = {}
+    runs: dict[tuple[str, str, str], str | None] = {}
+    for record in sorted(records, key=lambda record: (record.created_at, record.id)):
+        found[record.model, record.task, record.metric] = record
+        runs[_curve_of(record)] = record.job_id
+    return [r for r in found.values() if not r.metric.endswith("_at_rate_ms") or r.job_id == runs[_curve_of(r)]]
+
+
+def _curve_of(record: BenchmarkRecord) -> tuple[str, str, str]:
+    return record.model, record.task.rpartition(", at ")[0], record.metric
+
+
+def by_numbers(task: str) -> list[str | int]:
+    """Sorts tasks as people do: "4 at a time" before "16 at a time"."""
+    parts = re.split(r"([0-9]+)", task)  # text and number by turns
+    return [int(part) if place % 2 else part for place, part in enumerate(parts)]
+
+
+def of_the_same_runs(shown: Iterable[BenchmarkRecord], others: Iterable[BenchmarkRecord]) -> list[BenchmarkRecord]:
+    """Another model's figures that were measured together with those that are shown: same run, task and metric.
+
+    A base's speed of another day, on a machine with other work, is no measure for a candidate's.
+    """
+    runs = {(record.job_id, record.task, record.metric) for record in shown}
+    return [record for record in others if (record.job_id, record.task, record.metric) in runs]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from components.core.divergence import Floats
 from components.core.errors import InputError
-from components.core.statistics import Interval
+from components.core.statistics import Interval, wilson_of_counts
 
 Statistic = Callable[[Floats], Floats]
 FEWEST_GROUPS = 2
@@ -58,6 +58,7 @@ class PairedResult:
     base_only: int  # items that only the base has right
     candidate_only: int
     mcnemar_p: float
+    interval: str  # what the two intervals rest on, in words
 
 
 def paired(base: Sequence[float], candidate: Sequence[float], *, right_from: float = 0.5) -> PairedResult:
@@ -71,6 +72,10 @@ def paired(base: Sequence[float], candidate: Sequence[float], *, right_from: flo
     table = np.array([base, candidate], dtype=np.float64).T
     groups = [row[None, :] for row in table]
     difference, recovery = bootstrap(groups, _difference_and_recovery)
+    words = "95 %, paired bootstrap over items, 1000 draws"
+    if difference is not None and np.array_equal(table[:, 0], table[:, 1]):
+        difference, recovery = _of_no_change(float(table[:, 0].mean()), len(table))
+        words = "95 %, Wilson: no item's score changed"
     right = table >= right_from
     base_only = int((right[:, 0] & ~right[:, 1]).sum())
     candidate_only = int((~right[:, 0] & right[:, 1]).sum())
@@ -78,8 +83,16 @@ def paired(base: Sequence[float], candidate: Sequence[float], *, right_from: flo
     return PairedResult(
         items=len(base), base=float(means[0]), candidate=float(means[1]), difference=difference,
         recovery_percent=recovery, base_only=base_only, candidate_only=candidate_only,
-        mcnemar_p=mcnemar_exact_p(base_only, candidate_only),
+        mcnemar_p=mcnemar_exact_p(base_only, candidate_only), interval=words,
     )  # fmt: skip
+
+
+def _of_no_change(base: float, items: int) -> tuple[Interval, Interval | None]:
+    """What ``items`` without any change still allow: items drawn anew would all agree too, however few they are."""
+    share = wilson_of_counts(0, items).high
+    lost, won = min(share, base), min(share, 1 - base)
+    recovery = Interval(100.0, 100 * (base - lost) / base, 100 * (base + won) / base) if base else None
+    return Interval(0.0, -lost, won), recovery
 
 
 def _difference_and_recovery(table: Floats) -> Floats:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from playwright.sync_api import expect
@@ -11,6 +13,7 @@ from tests.browser.compare_page import ComparePage
 from tests.browser.conftest import PAIR
 
 JOB_LIMIT_MS = 600_000
+FLIPPED = re.compile("items? that flipped")
 
 
 @pytest.fixture
@@ -84,7 +87,7 @@ def test_a_benchmark_from_the_form_to_the_card(benchmarks: ComparePage) -> None:
     result = page.locator(".dt-result")
     expect(result).to_contain_text("recovery is", timeout=15_000)
     expect(result.locator("[data-outcome]")).to_be_visible()
-    page.get_by_role("button", name="items that flipped").first.click()
+    page.get_by_role("button", name=FLIPPED).first.click()
     sheet = page.get_by_role("dialog")
     first = sheet.locator(".dt-flip").first
     question = first.locator("b").inner_text()
@@ -96,7 +99,7 @@ def test_a_benchmark_from_the_form_to_the_card(benchmarks: ComparePage) -> None:
     expect(page.get_by_role("tab", name="Compare")).to_have_attribute("aria-selected", "true")
 
     page.get_by_role("tab", name="Benchmarks").click()
-    page.get_by_role("button", name="items that flipped").first.click()
+    page.get_by_role("button", name=FLIPPED).first.click()
     page.get_by_role("dialog").get_by_role("button", name="Review these blind").click()
     expect(page.get_by_role("tab", name="Review")).to_have_attribute("aria-selected", "true", timeout=15_000)
     expect(page.locator("#dt-review-side")).to_contain_text("Flipped: embedded-questions")

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from components.cards.model_parts import vllm_settings
 from components.profiles.argv import engine_command
 from components.profiles.loader import list_pairs
 
@@ -38,11 +40,11 @@ print("PARSED", json.dumps(found, default=str))
 def parsed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """Engine id and device → what vLLM's own parser makes of the command."""
     folder = str(tmp_path_factory.mktemp("model"))  # vLLM asks the hub for a path that does not exist
-    commands = {}
+    commands = dict[str, list[str]]()
     for pair in list_pairs(ROOT / "profiles")[0]:
         for model in pair.models:
             for device in ("cpu", "cuda"):
-                commands[f"{pair.engine_id(model)} {device}"] = engine_command(
+                command = engine_command(
                     pair,
                     model,
                     model_path=folder,
@@ -55,10 +57,14 @@ def parsed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]
                     exchange=None,
                     cpu_threads=1,
                 )
+                commands[f"{pair.engine_id(model)} {device}"] = list(command.argv[3:])
+            file = Path(folder) / f"{pair.engine_id(model).replace('/', '-')}.yaml"
+            file.write_text(yaml.safe_dump(vllm_settings(pair, model) | {"model": folder}), encoding="utf-8")
+            commands[f"{pair.engine_id(model)} card"] = ["--config", str(file)]
     hook = ROOT / "components" / "engines" / "inside_vllm"
     done = subprocess.run(
         [sys.executable, "-c", PARSE],
-        input=json.dumps([command.argv[3:] for command in commands.values()]),
+        input=json.dumps(list(commands.values())),
         env=dict(os.environ) | {"PYTHONPATH": str(hook), "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"},
         capture_output=True,
         text=True,
@@ -71,7 +77,7 @@ def parsed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]
 
 
 def test_vllm_accepts_every_command(parsed: dict[str, dict[str, Any]]) -> None:
-    assert len(parsed) >= 2 * 15
+    assert len(parsed) >= 3 * 15
 
 
 def test_vllm_reads_what_the_profile_says(parsed: dict[str, dict[str, Any]]) -> None:
@@ -105,4 +111,8 @@ def test_vllm_reads_what_the_profile_says(parsed: dict[str, dict[str, Any]]) -> 
         "trust_remote_code": False,
     }
     assert {name: seen[name] for name in expected} == expected
+    of_card = parsed["mistral-small-3.2-24b/base card"]
+    machine_and_guards = {"uds", "allowed_media_domains", "disable_fastapi_docs", "shutdown_timeout", "max_logprobs"}
+    same = set(expected) - machine_and_guards - {"served_model_name", "override_generation_config"}
+    assert {name: of_card[name] for name in same} == {name: expected[name] for name in same}
     assert parsed["smollm2-135m/fp8-dynamic cpu"]["quantization"] == "fp8_per_channel"

@@ -14,6 +14,7 @@ from components.benchmark.overrides import check_overrides
 from components.benchmark.rates import RateCurves, RatePoint, add_rates
 from components.benchmark.recorder import Recorder
 from components.benchmark.spec import ThroughputSettings, UseCase
+from components.core.benchmarks import newest
 from components.core.errors import InputError
 
 CASE = UseCase(id="text", label="Text", prompt_tokens=10, output_tokens=20)
@@ -59,6 +60,21 @@ def test_a_point_says_its_rate_and_its_percentiles_and_is_drawn() -> None:
     assert e2el.note.startswith("1 of 6 requests failed.")
     [point] = rate_points(recorder.records, {"p/w4": "W4"})
     assert (point["model"], point["side"], point["requests_per_s"], point["p95_ms"]) == ("W4", "candidate", 4.0, 480.0)
+    assert point["highest_per_s"] is None  # only the base's was found
+
+
+def test_points_of_two_runs_make_no_line() -> None:
+    picture = CASE.model_copy(update={"id": "captioning", "image": (480, 360)})
+    one = RequestTiming(ttft_ms=10.0, e2el_ms=100.0, output_tokens=5)
+    records = []
+    for job, share, rate in (("job1", 0.5, 4.0), ("job2", 0.9, 2.0)):
+        recorder = Recorder(job)
+        point = RatePoint("p/w4", picture, share, rate, LoadResult(2.0, (one, one)))
+        add_rates(recorder, RateCurves({}, (point,)), SETTINGS, "p/base", {"p/w4": "W4A16"})
+        records += recorder.records
+    [drawn] = rate_points(newest(records), {})
+    assert sum(record.metric == "ttft_at_rate_ms" for record in newest(records)) == 1
+    assert (drawn["case"], drawn["requests_per_s"]) == ("captioning", 2.0)
 
 
 @pytest.mark.parametrize("share", [0, -1, 2.5])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from components.benchmark.verdict import Limit, judge, load_verdict_profile, newest, sentence_of
+from components.benchmark.verdict import Limit, judge, load_verdict_profile, sentence_of
 from components.core.benchmarks import BenchmarkRecord
 
 LIMIT = Limit(metric="mean_kl_base_to_candidate_nats", suite="quality", direction="at most", warn=0.01, fail=0.1)
@@ -53,7 +53,6 @@ def test_what_was_not_measured_is_no_pass() -> None:
 
 def test_the_newest_figure_counts_and_kinds_are_not_judged_alone() -> None:
     old, new = record(0.5), record(0.001, id="benchmark-2-0001", created_at=datetime(2026, 2, 1, tzinfo=UTC))
-    assert newest([new, old]) == [new]
     assert judge([new, old], [LIMIT]).outcome == "pass"
     assert judge([new, record(0.5, task="text: count", details={"kind": "count"})], [LIMIT]).outcome == "pass"
 

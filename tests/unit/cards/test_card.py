@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from huggingface_hub import ModelCard
+from huggingface_hub.repocard_data import eval_results_to_model_index, model_index_to_eval_results
 
 from components.cards.card import build_card
 from components.cards.facts import CardFacts, FileFact
@@ -67,7 +68,10 @@ def measured() -> list[BenchmarkRecord]:
         ("accuracy", "questions", "candidate_score_percent", 95.33),
         ("accuracy", "questions", "recovery_percent", 99.271), ("accuracy", "questions", "mcnemar_p", 0.62),
         ("throughput", load, "output_tokens_per_s", 107.63), ("throughput", many, "output_tokens_per_s", 2604.4),
-        ("throughput", load, "median_e2el_ms", 5231.2), ("cost", load, "queries_per_usd", 123.45),
+        ("throughput", load, "median_e2el_ms", 5231.2),
+        ("throughput", "text (128/64 tokens), all at once", "max_requests_per_s", 6.669),
+        ("throughput", "text (128/64 tokens), at 60 % of the base's highest rate", "e2el_at_rate_ms", 413.21),
+        ("cost", load, "queries_per_usd", 123.45),
     ]  # fmt: skip
     return [
         record(i, s, t, m, v, low=v * 0.97, high=v * 1.03, n=6120, n_unit="tokens", floor=3.21e-6)
@@ -117,6 +121,53 @@ def test_its_head_is_what_the_hub_reads() -> None:
     assert data["pipeline_tag"] == "image-text-to-text"
     assert card.data.eval_results
     assert {result.metric_type for result in card.data.eval_results} == {"perplexity", "kl_divergence", "accuracy"}
+
+
+def test_the_hubs_library_loses_nothing_of_its_results() -> None:
+    same_set = [
+        record(30, "quality", "a text, gptq-2048", "perplexity_candidate", 5.5),
+        record(31, "accuracy", "docvqa, anls", "candidate_score_percent", 91.5, details={"set": "lmms-lab/DocVQA"}),
+        record(32, "accuracy", "docvqa, exact", "candidate_score_percent", 80.5, details={"set": "lmms-lab/DocVQA"}),
+        record(33, "accuracy", "docvqa: tables", "candidate_score_percent", 70.5, details={"kind": "tables"}),
+    ]
+    markdown = build_card(facts(), [*measured(), *same_set]).markdown
+    written = yaml.safe_load(markdown.split("---\n")[1])
+    name, results = model_index_to_eval_results(written["model-index"])
+    assert eval_results_to_model_index(name, results) == written["model-index"]
+    assert ModelCard(markdown).data.to_dict() == written
+    told = {
+        (one.dataset_type, one.dataset_name, one.metric_type, one.metric_config): one.metric_value for one in results
+    }
+    assert told == {
+        ("a text", "a text", "perplexity", "llama.cpp-512"): 7.2478,
+        ("a text", "a text", "kl_divergence", "llama.cpp-512"): 0.07461,
+        ("a text", "a text", "perplexity", "gptq-2048"): 5.5,
+        ("questions", "questions", "accuracy", None): 95.33,
+        ("lmms-lab/DocVQA", "docvqa", "accuracy", "anls"): 91.5,
+        ("lmms-lab/DocVQA", "docvqa", "accuracy", "exact"): 80.5,
+    }
+
+
+def test_a_table_says_how_many_it_rests_on_and_what_its_brackets_hold() -> None:
+    rows = [r.model_copy(update={"interval": "95 %, bootstrap over requests"}) for r in measured()]
+    rate = next(r for r in rows if r.metric == "e2el_at_rate_ms")
+    of_base = rate.model_copy(
+        update={"id": "benchmark-ab12-0900", "model": "embedded/base", "base": None, "value": 398.5}
+    )
+    other_run = of_base.model_copy(update={"id": "benchmark-zz-0900", "job_id": "benchmark-zz", "value": 111.25})
+    markdown = build_card(facts(), [*rows, of_base, other_run]).markdown
+    line = next(line for line in markdown.splitlines() if "at 60 % of the base" in line)
+    assert "6120 tokens" in line and "398.5 ms" in line and "413.2 ms (" in line
+    assert "In brackets: 95 %, bootstrap over requests." in markdown
+    assert "111.2" not in markdown  # the base on another day
+
+
+def test_an_earlier_run_is_neither_shown_nor_indexed() -> None:
+    old = record(40, "accuracy", "questions", "candidate_score_percent", 11.25, id="benchmark-old-0001",
+                 job_id="benchmark-old", created_at=datetime(2025, 1, 1, tzinfo=UTC))  # fmt: skip
+    card = build_card(facts(), [old, *measured()])
+    assert "11.25" not in card.markdown
+    assert "benchmark-old" not in card.markdown
 
 
 def test_an_unknown_licence_is_missing_and_never_assumed() -> None:

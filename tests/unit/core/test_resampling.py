@@ -53,6 +53,16 @@ def test_paired_scores() -> None:
         paired([1], [1, 0])
 
 
+def test_few_items_without_a_change_are_no_proof() -> None:
+    few, many = paired([1, 1, 1], [1, 1, 1]), paired([1, 0] * 200, [1, 0] * 200)
+    assert few.difference is not None and few.recovery_percent is not None and many.recovery_percent is not None
+    assert (few.difference.low, few.difference.high) == (pytest.approx(-0.5615, abs=1e-4), 0.0)
+    assert (few.recovery_percent.low, few.recovery_percent.high) == (pytest.approx(43.85, abs=0.01), 100.0)
+    assert few.interval == "95 %, Wilson: no item's score changed"
+    assert (many.recovery_percent.low, many.recovery_percent.high) == pytest.approx((98.1, 101.9), abs=0.01)
+    assert paired([0, 0], [0, 0]).recovery_percent is None
+
+
 def test_wilson() -> None:
     found = wilson_of_counts(8, 10)
     assert (found.low, found.high) == pytest.approx((0.4902, 0.9433), abs=1e-4)
