@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 import shutil
@@ -21,6 +20,7 @@ import psutil
 from components.core.errors import ClusterError
 from components.jobs.launcher import GROUP_VARIABLE, find_members
 from components.jobs.ray_api import RayJobs
+from components.storage.lock_files import one_at_a_time
 
 ROOT = Path(__file__).parents[1]
 REQUIREMENTS = ROOT / "deploy" / "ray" / "requirements.txt"
@@ -34,8 +34,7 @@ def ray_environment() -> Path:
     folder = ROOT / ".envs" / "ray"
     stamp = folder / ".installed-requirements"
     folder.parent.mkdir(exist_ok=True)
-    with (folder.parent / ".ray.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with one_at_a_time(folder.parent / ".ray.lock"):
         if not stamp.is_file() or stamp.read_bytes() != REQUIREMENTS.read_bytes():
             subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
             pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
