@@ -6,7 +6,7 @@
   const d = window.diptych;
   const { el, button, fill, setText } = d;
   const CHOICES = [["1", "a", "A is better"], ["2", "b", "B is better"], ["3", "tie", "Tie"], ["4", "both_bad", "Both bad"]];
-  const OUTCOMES = { regressed: "Regressed", improved: "Improved", both_wrong: "Both wrong", same: "Same", conflict: "Conflict", unreviewed: "Not reviewed" };
+  const OUTCOMES = { regressed: "Regressed", improved: "Improved", both_wrong: "Both wrong", same: "Same", conflict: "Conflict", unreviewed: "Not reviewed", failed: "Failed" };
   const PATIENCE_MS = 15000, DRAFT_MS = 700;
   const HEAT = [0.01, 0.05, 0.2, 1];
   const MAX_DIFF = 2000; // words of one answer; longer ones are shown without a diff
@@ -20,6 +20,7 @@
   const review = d.review = {
     keep, OUTCOMES, user: null, isOwner: false, mayReview: null, progress: null, listeners: [],
     name: keep.get("reviewer", ""), batch: keep.get("batch", ""), order: keep.get("order", "divergence"), filter: keep.get("filter", {}), mode: "judge",
+    find: null, // a filter that the list of items shall take over
     get reviewer() { return this.user || this.name; },
     changed(what) { for (const listener of this.listeners) listener(what); },
     query() { return { reviewer: this.reviewer, batch: this.batch, order: this.order, filter: this.filter }; },
@@ -38,17 +39,20 @@
     review.listeners.push((what) => {
       if (what === "mode") element.hidden = review.mode !== "judge";
       if (what === "progress") count();
+      if (what === "queue" && me.started) { if (me.item) d.toast("From the next item on"); else send("next", {}); }
       if (what === "who" || what === "batch") { me.item = null; me.started = false; me.done = false; draw(); begin(); }
     });
     const visible = () => element.offsetParent !== null && review.mode === "judge";
 
+    /** What the chosen order may bring. */
+    function waiting() { return counts()?.[review.order === "conflicts" ? "conflicts" : "open"] || 0; }
     function counts() { return review.progress?.batch === review.batch ? review.progress.counts : null; }
     /** What is known of the batch has changed: a number, or there is something to judge for somebody who waits. */
     function count() {
       const shown = element.querySelector(".dt-review-count");
       if (shown) setText(shown, countWords());
       if (me.item || !me.done || me.key || !visible() || review.mode !== "judge") return;
-      if ((counts()?.open || 0) > me.seen) { me.seen = counts().open; send("next", {}); } else draw();
+      if (waiting() > me.seen) { me.seen = waiting(); send("next", {}); } else draw();
     }
     function begin() {
       if (me.started || element.offsetParent === null || !review.mayReview || !review.reviewer || !review.batch) return draw();
@@ -82,13 +86,14 @@
       me.batch = value.batch;
       review.progress = value.batch && { batch: value.batch.id, state: value.batch.state, counts: value.progress };
       me.done = !value.item;
-      me.seen = value.progress?.open || 0;
+      me.seen = waiting();
       review.changed("progress");
       if (value.batch && value.batch.id !== review.batch) { send("next", {}); return; } // chosen while it was on its way
       take(value.item);
       goOn();
     }
     function take(item) {
+      const isOther = item?.item_id !== me.item?.item_id;
       me.item = item;
       me.heat = false;
       shownImage = 0;
@@ -97,6 +102,8 @@
       for (const name of Object.keys(me.draft)) if (own && name in own) me.draft[name] = own[name];
       zoom.fit();
       draw();
+      // On a phone the button that saves is below the picture: the next item is shown from its beginning.
+      if (isOther && visible() && element.getBoundingClientRect().top < 0) element.scrollIntoView({ block: "start" });
     }
     /** Where a draft is kept in this browser: people who share it must not see each other's. */
     function place(id) { return `draft.${review.reviewer}.${id}`; }
@@ -137,11 +144,15 @@
       else if (place >= 0) send("next", {});
       else if (me.item) send("skip", { item_id: me.item.item_id });
     }
+    /* Enter presses the button that somebody went to by Tab; one that was clicked, or left for a key of the desk, it does not. */
+    let tabbed = false;
+    document.addEventListener("pointerdown", () => { tabbed = false; });
+    document.addEventListener("keydown", (event) => { if (event.key !== "Enter" && event.key !== "Shift") tabbed = event.key === "Tab"; }, true);
     const key = (name, label, action) => d.onKey(name, `Review: ${label}`, (event) => (visible() && me.item ? action(event) : false));
     for (const [name, verdict, label] of CHOICES) key(name, label, () => choose(verdict));
     key("a", "A is right, wrong, not said", () => right("a"));
     key("b", "B is right, wrong, not said", () => right("b"));
-    key("Enter", "Save and next", () => (["BUTTON", "A", "SUMMARY"].includes(document.activeElement?.tagName) ? false : submit()));
+    key("Enter", "Save and next", () => (tabbed && ["BUTTON", "A", "SUMMARY"].includes(document.activeElement?.tagName) ? false : submit()));
     key("ArrowLeft", "Back to the item before", () => move(-1));
     key("ArrowRight", "Skip, or go forward again", () => move(1));
     d.onKey("u", "Review: undo the last verdict", () => (visible() && review.reviewer && me.started ? send("undo", {}) : false));
@@ -161,11 +172,11 @@
       if (review.mayReview === null) { fill(element, el("p", { class: "dt-pulse" }, "Looking…")); return; }
       if (!review.mayReview) { fill(element, el("p", { class: "dt-empty" }, d.askToSignIn("review"))); return; }
       if (!review.reviewer) { fill(element, nameForm()); return; }
-      if (!me.item) { fill(element, head(), el("div", { class: "dt-review-trouble", role: "alert" }), el("p", { class: "dt-empty" }, waitingWords())); return; }
+      if (!me.item) { fill(element, head(), el("div", { class: "dt-review-trouble", role: "alert" }), el("p", { class: "dt-empty" }, waitingWords()), offer()); return; }
       const item = me.item;
       drawPicture(item);
       fill(element, head(), el("div", { class: "dt-review-trouble", role: "alert" }), opened(item),
-        el("div", { class: `dt-review-grid ${item.images.length ? "" : "dt-no-picture"}` },
+        el("div", { class: `dt-review-grid ${item.images.length ? "" : "dt-no-picture"}`, "data-item": item.item_id },
           item.images.length ? el("div", { class: "dt-review-picture" }, stage, zoom.tools, strip(item)) : null,
           el("div", { class: "dt-review-text" },
             el("p", { class: "dt-review-prompt" }, item.prompt),
@@ -179,13 +190,20 @@
       if (!review.batch) return "There is no batch yet. Make one, or wait until the one that comes with Diptych is stored.";
       const p = counts();
       if (!me.done) return "Choose a batch.";
-      if (p?.open) return "Nothing is left for you: other reviewers hold the rest, or your filter leaves it out.";
-      if (!p || p.answered + p.failed >= p.items) return "Nothing is left to review in this batch. The report has what was found.";
+      if (review.order === "conflicts") return p?.conflicts ? "Nothing is left for you to settle: the conflicts that remain are your own, or other reviewers hold them." : "There is no conflict to settle.";
+      if (p?.open) return "Nothing is left for you: the rest waits for other reviewers, or your filter leaves it out.";
+      if (!p || p.answered + p.failed >= p.items) return p?.conflicts ? "Nothing is left to review but what two reviewers judged differently; a third decides." : "Nothing is left to review in this batch. The report has what was found.";
       return review.progress.state === "STOPPED" ? "Nothing to judge: the batch stands still before all questions were asked. Its owner can resume it." : "Nothing to judge right now: the engines still answer the rest. What they have answered comes here by itself.";
+    }
+    /** To somebody who has nothing at hand: the other line. */
+    function offer() {
+      if (me.key || !me.done || (review.order === "conflicts" ? !counts()?.open : !counts()?.conflicts)) return null;
+      const next = review.order === "conflicts" ? "divergence" : "conflicts";
+      return el("p", { class: "dt-form-actions" }, button(next === "conflicts" ? "Settle the conflicts of others" : "Judge the other items", () => { review.order = next; keep.set("order", next); review.changed("queue"); }, "offer"));
     }
     function countWords() {
       const p = counts(), missing = p ? p.items - p.answered - p.failed : 0;
-      return p ? `${me.judged.length} by you · ${p.open} left of ${p.items}${p.failed ? ` · ${p.failed} failed` : ""}${missing ? ` · ${missing} ${review.progress.state === "RUNNING" ? "being answered" : "not asked"}` : ""}` : "";
+      return p ? `${me.judged.length} by you · ${p.open} left of ${p.items}${p.conflicts ? ` · ${p.conflicts} in conflict` : ""}${p.failed ? ` · ${p.failed} failed` : ""}${missing ? ` · ${missing} ${review.progress.state === "RUNNING" ? "being answered" : "not asked"}` : ""}` : "";
     }
     function head() {
       return el("header", { class: "dt-review-head" },
@@ -247,10 +265,15 @@
         el("button", { class: "dt-link", type: "button", onclick: () => { me.draft.claims.splice(i, 1); save(); draw(); } }, "Remove"))),
         el("button", { class: "dt-btn dt-small", type: "button", "data-focus": "claim", onclick: () => claimSheet() }, "Say what is wrong ", el("kbd", {}, "e")));
     }
+    /** Which answer a claim is likely about: the only one said to be wrong, else the one that is not better. */
+    function worse() {
+      const wrong = ["a", "b"].filter((side) => me.draft[`${side}_right`] === false);
+      return wrong.length === 1 ? wrong[0] : me.draft.verdict === "a" ? "b" : "a";
+    }
     function claimSheet() {
       const item = me.item, image = item.images[shownImage];
       const chosen = selectionIn(element);
-      d.reviewClaim({ item, image, imageIndex: shownImage, chosen, differing: diff(item.answers.a.text, item.answers.b.text), done: (claim) => { me.draft.claims.push(claim); save(); draw(); } });
+      d.reviewClaim({ item, image, imageIndex: shownImage, chosen, likely: worse(), differing: diff(item.answers.a.text, item.answers.b.text), done: (claim) => { me.draft.claims.push(claim); save(); draw(); } });
     }
   };
   function words(name) { return name.replaceAll("_", " "); }

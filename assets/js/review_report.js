@@ -8,7 +8,10 @@
 
   const FEWEST = 10; // items below which a curve says nothing
   const percent = (v) => `${(100 * v).toFixed(1)} %`;
-  const share = (s) => (s ? `${percent(s.value)} [${percent(s.low)}, ${percent(s.high)}] · ${s.hits} of ${s.of}` : "not measured");
+  const whole = (text) => el("span", { class: "dt-whole" }, text);
+  const bounds = (s) => `[${(100 * s.low).toFixed(1)}, ${(100 * s.high).toFixed(1)}]`;
+  /** A share as nodes that break between its parts only. */
+  const share = (s) => (s ? [whole(percent(s.value)), " ", whole(`${bounds(s)} ·`), " ", whole(`${s.hits} of ${s.of}`)] : "not measured");
   const figure = (v, missing) => (v === null ? `not defined (${missing})` : v.toFixed(2));
   const chance = (p) => (p === null ? "no item changed" : `p = ${p.toPrecision(3)}`);
 
@@ -21,6 +24,8 @@
     });
     review.listeners.push((what) => {
       if (review.mode === "judge") { fill(element); return; }
+      if (what === "mode" && review.find) { filter = review.find; review.find = null; page = 0; finder = null; }
+      if (what === "batch") page = 0;
       if (what === "mode" || what === "batch") ask();
     });
     function ask() {
@@ -36,16 +41,17 @@
       if (value.refused) { fill(element, refusal(value.refused)); return; }
       const r = value.report, o = r.outcomes, e = r.estimate, a = r.agreement;
       fill(element, el("header", { class: "dt-review-head" }, el("h2", {}, `Report: ${r.name}`), el("span", { class: "dt-head-actions" }, exports(r), requantize(r))),
-        el("p", { class: "dt-soft" }, `${r.base_engine} against ${r.candidate_engines.join(", ")} · ${r.judged} of ${r.answered} items judged · ${r.reviewers.length} reviewer${r.reviewers.length === 1 ? "" : "s"}`, r.seconds_per_item !== null ? ` · ${r.seconds_per_item.toFixed(0)} s an item (median)` : ""),
+        el("p", { class: "dt-soft" }, `${r.base_engine} against ${r.candidate_engines.join(", ")} · ${r.judged} of ${r.answered} items judged${r.items > r.answered ? `, ${r.items - r.answered} without answers` : ""} · ${r.reviewers.length} reviewer${r.reviewers.length === 1 ? "" : "s"}`, r.seconds_per_item !== null ? ` · ${r.seconds_per_item.toFixed(0)} s an item (median)` : ""),
         r.judged ? [
           table(["Outcome", "Items", "Share of judged items, 95 % interval"], Object.entries(o.counts).map(([name, count]) => [review.OUTCOMES[name], String(count), share(o.shares[name])])),
           el("p", {}, `Regressed against improved, sign test: ${chance(o.sign_test_p)}. Most judged items were chosen by divergence, so these are no shares of the whole batch.`),
-          el("p", {}, e.regressed ? `Of the whole batch, by the random slice (${e.judged} of ${e.slice} judged): regressed ${share(e.regressed)}, improved ${share(e.improved)}.` : `How often the candidate regresses in the whole batch is not known: nothing of the random slice (${e.slice} item${e.slice === 1 ? "" : "s"}) is judged yet.`),
+          el("p", {}, e.regressed ? [`Of the whole batch, by the random slice (${e.judged} of ${e.slice} judged): regressed `, share(e.regressed), ", improved ", share(e.improved), "."] : `How often the candidate regresses in the whole batch is not known: nothing of the random slice (${e.slice} item${e.slice === 1 ? "" : "s"}) is judged yet.`),
         ] : el("p", {}, "No verdict yet."),
         r.reference ? [el("h3", {}, "By the reference answers, without a reviewer"), table(["", "Share"], [["Base right", share(r.reference.base_right)], ["Candidate right", share(r.reference.candidate_right)], ["Regressed", share(r.reference.regressed)], ["Improved", share(r.reference.improved)]]), el("p", { class: "dt-soft" }, `Right means: the same but for case and spaces. Sign test: ${chance(r.reference.sign_test_p)}.`)] : null,
         curves(r), groups("By tag", r.by_tag), r.candidate_engines.length > 1 ? groups("By candidate", r.by_candidate) : null,
-        r.by_error_type.length ? [el("h3", {}, "Claimed errors"), table(["Kind", "Candidate", "Base"], r.by_error_type.map((row) => [review.words(row.name), String(row.candidate), String(row.base)]))] : null,
+        r.by_error_type.length ? [el("h3", {}, "Claimed errors"), table(["Kind", "Items, candidate", "Items, base"], r.by_error_type.map((row) => [review.words(row.name), String(row.candidate), String(row.base)]))] : null,
         el("h3", {}, "Agreement"), el("p", {}, `With themselves, on ${a.repeats} repeats with swapped sides: kappa ${figure(a.self_kappa, a.self_kappa_missing)}. With each other, on ${a.shared_items} items: Krippendorff's alpha ${figure(a.krippendorff_alpha, a.krippendorff_alpha_missing)}.`),
+        a.conflicts ? el("p", {}, `They differ on ${a.conflicts} of these: ${a.conflicts_settled} settled by a third reviewer${a.conflicts_settled < a.conflicts ? `, ${a.conflicts - a.conflicts_settled} still open; the order “Conflicts of others” brings them` : ""}.`) : null,
         a.pairs.length ? table(["Reviewers", "Items", "Cohen's kappa"], a.pairs.map((p) => [p.reviewers.join(" and "), String(p.items), figure(p.cohen_kappa, p.cohen_kappa_missing)])) : null,
         r.worst.length ? [el("h3", {}, "Regressed, most divergent first"), el("div", { class: "dt-gallery" }, r.worst.map(worst))] : null);
     }
@@ -76,7 +82,7 @@
     function worst(row) {
       return el("article", { class: "dt-card dt-worst" }, row.images.map((sha) => el("img", { src: `media/${sha}.png`, alt: "", loading: "lazy" })), el("p", {}, el("b", {}, row.prompt)),
         el("p", { class: "dt-only-base" }, row.base_text), el("p", { class: "dt-only-cand" }, row.candidate_text), row.reference !== null ? el("p", { class: "dt-soft" }, `Right: ${row.reference}`) : null,
-        row.claims.map((c) => el("p", { class: "dt-soft" }, `${c.side}: ${review.words(c.error_type)}, ${c.severity}`, c.text ? ` “${c.text}”` : "")), row.notes.map((n) => el("p", {}, n)),
+        row.claims.map((c) => el("p", { class: "dt-soft" }, `${c.side}: ${review.words(c.error_type)}, ${c.severity}`, c.text ? ` “${c.text}”` : "", c.reviewers > 1 ? `, by ${c.reviewers} reviewers` : "")), row.notes.map((n) => el("p", {}, n)),
         el("p", { class: "dt-soft" }, row.divergence_nats === null ? "divergence not measured" : `${row.divergence_nats.toPrecision(3)} nats`, " · ", el("a", { href: `?trace=${encodeURIComponent(row.trace_id)}` }, "Open in Compare")));
     }
 
@@ -103,7 +109,7 @@
       const pages = Math.max(1, Math.ceil(value.total / value.page_size));
       const turn = (to) => { page = to; look(); };
       fill(results,
-        el("div", { class: "dt-items" }, table(["Item", "Prompt", "Outcome", "Divergence, nats", "Answers"], value.items.map((i) => [i.key, i.prompt, i.failure ? `failed: ${i.failure}` : i.outcome ? review.OUTCOMES[i.outcome] : i.state === "PENDING" ? "being answered" : "–", i.divergence_nats === null ? "not measured" : i.divergence_nats.toPrecision(3), i.state !== "DONE" ? "" : i.differ ? "differ" : "same"]))),
+        el("div", { class: "dt-items" }, table(["Item", "Prompt", "Outcome", "Divergence, nats", "Answers"], value.items.map((i) => [i.key, i.failure ? [i.prompt, el("p", { class: "dt-fault" }, i.failure)] : i.prompt, i.failure ? review.OUTCOMES.failed : i.outcome ? review.OUTCOMES[i.outcome] : i.state === "PENDING" ? "being answered" : "–", i.divergence_nats === null ? "not measured" : i.divergence_nats.toPrecision(3), i.state !== "DONE" ? "" : i.differ ? "differ" : "same"]))),
         pages > 1 ? el("p", { class: "dt-form-actions" }, el("button", { class: "dt-btn dt-small", type: "button", disabled: value.page === 0, onclick: () => turn(value.page - 1) }, "Before"), `${value.page + 1} of ${pages}`, el("button", { class: "dt-btn dt-small", type: "button", disabled: value.page + 1 >= pages, onclick: () => turn(value.page + 1) }, "After")) : null);
     }
   };

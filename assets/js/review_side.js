@@ -30,10 +30,10 @@
       else if (next.refused) d.toast(next.refused.message);
       draw();
     });
-    review.listeners.push((what) => { if (what === "who" || what === "progress") draw(); });
+    review.listeners.push((what) => { if (["who", "progress", "queue"].includes(what)) draw(); });
 
     function draw() {
-      const key = JSON.stringify([value, review.batch, review.reviewer, review.mode, review.progress]);
+      const key = JSON.stringify([value, review.batch, review.reviewer, review.mode, review.progress, review.order]);
       if (key === drawn) return;
       if (element.contains(document.activeElement) && ["INPUT", "SELECT"].includes(document.activeElement.tagName)) { setTimeout(draw, 1000); return; }
       drawn = key;
@@ -43,17 +43,20 @@
     }
     function modes() {
       const all = [["judge", "Judge"], ["report", "Report"], ...(review.isOwner ? [["items", "Items"]] : [])];
-      return el("div", { class: "dt-switch dt-modes", role: "group", "aria-label": "What to see" }, all.map(([mode, label]) => el("button", { class: "dt-link", type: "button", "aria-pressed": String(review.mode === mode), onclick: () => { review.mode = mode; review.changed("mode"); drawn = ""; draw(); } }, label)));
+      return el("div", { class: "dt-switch dt-modes", role: "group", "aria-label": "What to see" }, all.map(([mode, label]) => el("button", { class: "dt-link", type: "button", "aria-pressed": String(review.mode === mode), onclick: () => see(mode) }, label)));
     }
     function line(batch) {
       const p = review.progress?.batch === batch.id ? review.progress.counts : batch.progress, working = batch.state === "RUNNING";
       return el("article", { class: `dt-batch ${batch.id === review.batch ? "dt-on" : ""}`, "data-batch": batch.id, "data-state": batch.state },
-        el("button", { class: "dt-batch-name", type: "button", "aria-pressed": String(batch.id === review.batch), onclick: () => { review.batch = batch.id; review.keep.set("batch", batch.id); review.changed("batch"); drawn = ""; draw(); } }, batch.name),
-        el("p", { class: "dt-soft" }, working ? `${p.answered} of ${p.items} answered` : `${many(p.items, "item")}, ${p.open} left${p.answered + p.failed < p.items ? `, ${p.items - p.answered - p.failed} not asked` : ""}`, p.failed ? `, ${p.failed} failed` : ""),
+        el("button", { class: "dt-batch-name", type: "button", "aria-pressed": String(batch.id === review.batch), onclick: () => choose(batch.id) }, batch.name),
+        el("p", { class: "dt-soft" }, working ? `${p.answered} of ${p.items} answered` : `${many(p.items, "item")}, ${p.open} left${p.conflicts ? `, ${p.conflicts} in conflict` : ""}${p.answered + p.failed < p.items ? `, ${p.items - p.answered - p.failed} not asked` : ""}`, p.failed ? `, ${p.failed} failed` : ""),
         working ? el("progress", { max: p.items, value: p.answered + p.failed, "aria-label": "Answered" }) : null,
         batch.message ? el("p", { class: "dt-fault" }, batch.message) : null,
-        review.isOwner && !d.recorded ? el("p", { class: "dt-small-actions" }, working ? act("Stop", "stop", batch) : null, batch.state === "STOPPED" ? act("Resume", "resume", batch) : null, p.failed && !working ? act("Ask the failed again", "retry", batch) : null) : null);
+        review.isOwner && !d.recorded ? el("p", { class: "dt-small-actions" }, working ? act("Stop", "stop", batch) : null, batch.state === "STOPPED" ? act("Resume", "resume", batch) : null, p.failed && !working ? act("Ask the failed again", "retry", batch) : null, p.failed ? d.link("Show them", () => showFailed(batch)) : null) : null);
     }
+    function showFailed(batch) { choose(batch.id); review.find = { outcome: "failed" }; see("items"); }
+    function choose(id) { if (id === review.batch) return; review.batch = id; review.keep.set("batch", id); review.changed("batch"); drawn = ""; draw(); }
+    function see(mode) { review.mode = mode; review.changed("mode"); drawn = ""; draw(); }
     function act(label, action, batch) { return el("button", { class: "dt-link", type: "button", onclick: () => trigger("act", { action, batch: batch.id }) }, label); }
     function queue() {
       const order = select(ORDERS, review.order, "Order"), f = review.filter;
@@ -64,11 +67,11 @@
         review.order = order.value;
         review.filter = Object.fromEntries(Object.entries({ text: text.value.trim(), tag: tag.value.trim(), min_nats: low.value.trim(), max_nats: high.value.trim(), different_only: differ.checked }).filter(([, v]) => v));
         review.keep.set("order", review.order); review.keep.set("filter", review.filter);
-        d.toast("From the next item on");
+        review.changed("queue");
       };
       for (const control of [order, text, tag, low, high, differ]) control.addEventListener("change", set);
       const filtered = Object.keys(f).length > 0;
-      return el("div", { class: "dt-queue" }, el("h3", {}, "What comes next"), field("Order", order, "Every fifth item is a random one; one in twenty comes again with its sides swapped."),
+      return el("div", { class: "dt-queue" }, el("h3", {}, "What comes next"), field("Order", order, review.order === "conflicts" ? "Items that two reviewers judged differently, blind as ever: what you say decides." : "Every fifth item is a random one; one in twenty comes again with its sides swapped."),
         el("details", { class: "dt-more", open: filtered }, el("summary", {}, "Only some items"), el("label", { class: "dt-check-line" }, differ, " Only different answers"), field("Holds the words", text), field("Tag", tag), el("div", { class: "dt-fields" }, field("From, nats", low), field("To, nats", high))));
     }
 
@@ -125,8 +128,8 @@
   };
 
   /** The sheet for one claim: everything in it can be reached by keyboard; the box is drawn by mouse or typed. */
-  d.reviewClaim = function ({ item, image, imageIndex, chosen, differing, done }) {
-    const side = select([["a", "Answer A"], ["b", "Answer B"]], chosen?.side || "a", "Which answer");
+  d.reviewClaim = function ({ item, image, imageIndex, chosen, likely, differing, done }) {
+    const side = select([["a", "Answer A"], ["b", "Answer B"]], chosen?.side || likely, "Which answer");
     const type = select(ERRORS.map((e) => [e, review.words(e)]), ERRORS[0], "Kind of error"), severity = select(SEVERITIES.map((s) => [s, s]), "major", "Severity");
     const text = el("input", { maxlength: 2000, "aria-label": "Words in the answer" }), note = el("input", { maxlength: 10000, "aria-label": "Note of the claim" });
     const other = el("input", { type: "checkbox" }), trouble = el("p", { class: "dt-fault", role: "alert" });

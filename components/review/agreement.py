@@ -64,10 +64,12 @@ def agreement(verdicts: Sequence[Verdict]) -> dict[str, Any]:
     first = {(v.item_id, v.reviewer): v.outcome.value for v in verdicts if v.round == 1 and not v.settles}
     second = {(v.item_id, v.reviewer): v.outcome.value for v in verdicts if v.round == 2}
     own = [(first[key], label) for key, label in second.items() if key in first]
+    deciding = {v.item_id for v in verdicts if v.settles}
     units: dict[str, dict[str, str]] = defaultdict(dict)
     for (item_id, reviewer), label in first.items():
         units[item_id][reviewer] = label
     shared = [labels for labels in units.values() if len(labels) > 1]
+    conflicts = {item_id for item_id, labels in units.items() if len(set(labels.values())) > 1}
     kappa, alpha = cohen_kappa(own), krippendorff_alpha([list(labels.values()) for labels in shared])
     return {
         "repeats": len(own),
@@ -75,6 +77,8 @@ def agreement(verdicts: Sequence[Verdict]) -> dict[str, Any]:
         "self_kappa": kappa,
         "self_kappa_missing": None if kappa is not None else ONE_OUTCOME if own else NO_REPEATS,
         "shared_items": len(shared),
+        "conflicts": len(conflicts),
+        "conflicts_settled": len(conflicts & deciding),
         "krippendorff_alpha": alpha,
         "krippendorff_alpha_missing": None if alpha is not None else ONE_OUTCOME if shared else NOTHING_SHARED,
         "pairs": _pairs(shared),

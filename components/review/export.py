@@ -128,6 +128,10 @@ def as_markdown(batch: Batch, report: Mapping[str, Any]) -> str:
         f"with each other on {agreed['shared_items']} items: Krippendorff's alpha "
         f"{_agreed_text(agreed, 'krippendorff_alpha')}."
     )
+    if agreed["conflicts"]:
+        lines.append(
+            f"Items on which they differed: {agreed['conflicts']}, {agreed['conflicts_settled']} settled by a third."
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -184,11 +188,7 @@ def _article(row: Mapping[str, Any], data_url: Callable[[str], str | None]) -> s
     pictures = "".join(
         f'<img src="{html.escape(url, quote=True)}" alt="">' for sha in row["images"] if (url := data_url(sha))
     )
-    claims = "".join(
-        f"<li>{html.escape(claim['side'])}: {html.escape(claim['error_type'].replace('_', ' '))}, "
-        f"{html.escape(claim['severity'])} “{html.escape(claim['text'])}”</li>"
-        for claim in row["claims"]
-    )
+    claims = "".join(f"<li>{html.escape(_claim_text(claim))}</li>" for claim in row["claims"])
     parts = [("Prompt", row["prompt"]), ("Base", row["base_text"]), ("Candidate", row["candidate_text"])]
     if row["reference"] is not None:
         parts.append(("Reference", row["reference"]))
@@ -197,6 +197,13 @@ def _article(row: Mapping[str, Any], data_url: Callable[[str], str | None]) -> s
     divergence = row["divergence_nats"]
     line = "not measured" if divergence is None else f"{divergence:.3f} nats"
     return f'<article>{pictures}<table>{cells}</table><ul>{claims}</ul><p class="soft">Divergence {line}</p></article>'
+
+
+def _claim_text(claim: Mapping[str, Any]) -> str:
+    """Such as ``candidate: wrong count, major “three”, by 2 reviewers``."""
+    words = f" “{claim['text']}”" if claim["text"] else ""
+    by = f", by {claim['reviewers']} reviewers" if claim["reviewers"] > 1 else ""
+    return f"{claim['side']}: {claim['error_type'].replace('_', ' ')}, {claim['severity']}{words}{by}"
 
 
 def check_format(name: object) -> str:

@@ -116,14 +116,17 @@ def _by(judged: Sequence[Item], groups_of: Callable[[Item], Iterable[str]]) -> l
 
 
 def _claims(judged: Sequence[Item], by_item: dict[str, list[Verdict]]) -> list[dict[str, Any]]:
-    """How often each kind of error was claimed of either side; a claim about both counts for both."""
+    """Of how many items each kind of error was claimed, by side; a claim about both answers counts for both."""
     counts: Counter[tuple[str, str]] = Counter()
     for item in judged:
-        for verdict in by_item[item.id]:
-            for claim in verdict.claims:
-                side = claimed_side(verdict, claim.answer)
-                for name in ("base", "candidate") if claim.other_too else (side,):
-                    counts[claim.error_type.value, name] += 1
+        counts.update(  # an item counts once, however many reviewers said it
+            {
+                (claim.error_type.value, name)
+                for verdict in by_item[item.id]
+                for claim in verdict.claims
+                for name in (("base", "candidate") if claim.other_too else (claimed_side(verdict, claim.answer),))
+            }
+        )
     types = {error_type for error_type, _ in counts}
     rows = [{"name": n, "base": counts[n, "base"], "candidate": counts[n, "candidate"]} for n in types]
     return sorted(rows, key=lambda row: (-int(row["candidate"]), str(row["name"])))
@@ -218,15 +221,14 @@ def _regressed(judged: Sequence[Item]) -> list[Item]:
 def worst_row(item: Item, verdicts: Sequence[Verdict]) -> dict[str, Any]:
     """One regressed item, for the gallery."""
     answered = item.answered
+    said: dict[tuple[str, str, str, str], set[str]] = defaultdict(set)
+    for verdict in verdicts:
+        for claim in verdict.claims:
+            side = claimed_side(verdict, claim.answer)
+            said[side, claim.error_type.value, claim.severity.value, claim.text].add(verdict.reviewer)
     claims = [
-        {
-            "side": claimed_side(verdict, claim.answer),
-            "error_type": claim.error_type.value,
-            "severity": claim.severity.value,
-            "text": claim.text,
-        }
-        for verdict in verdicts
-        for claim in verdict.claims
+        {"side": side, "error_type": error_type, "severity": severity, "text": text, "reviewers": len(who)}
+        for (side, error_type, severity, text), who in said.items()
     ]
     return {
         "item_id": item.id,
@@ -240,7 +242,7 @@ def worst_row(item: Item, verdicts: Sequence[Verdict]) -> dict[str, Any]:
         "candidate_text": answered.candidate_text if answered else "",
         "divergence_nats": answered.divergence_nats if answered else None,
         "claims": claims,
-        "notes": [verdict.note for verdict in verdicts if verdict.note],
+        "notes": list(dict.fromkeys(verdict.note for verdict in verdicts if verdict.note)),
     }
 
 

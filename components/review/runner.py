@@ -22,7 +22,7 @@ from components.core.answers import Answer
 from components.core.content_tokens import content_divergence, disagreement, matches
 from components.core.errors import AppError, EngineError, InputError, RecordNotFoundError, StreamError
 from components.core.reviews import Answered, Batch, BatchState
-from components.core.states import Outcome
+from components.core.states import EngineState, Outcome
 from components.core.traces import StoredAnswer, Trace
 from components.engines.catalog import Catalog
 from components.engines.supervisor import EngineHub
@@ -148,7 +148,7 @@ class BatchRunner:
             if run.lost_in_a_row >= _LOST_IN_A_ROW:
                 raise EngineError(
                     f"The engines failed {run.lost_in_a_row} questions in a row.",
-                    "Look at the Models tab, then resume.",
+                    "The Models tab tells why; to resume starts them again.",
                 )
 
     async def _follow_elsewhere(self, batch: Batch, elsewhere: Elsewhere) -> None:
@@ -167,9 +167,11 @@ class BatchRunner:
         self.version += 1
 
     async def _start_engines(self, batch: Batch) -> None:
+        """Those that are off, and once those that were given up: a batch begins or goes on because a person said so."""
         for engine_id in (batch.base_engine, *batch.candidate_engines):
             self._catalog.find(engine_id)
-            if self._hub.status(engine_id).is_off:
+            status = self._hub.status(engine_id)
+            if status.is_off or status.state is EngineState.FATAL:
                 await self._hub.start(engine_id)
 
     async def _one(self, run: _Run, question: Pending) -> None:

@@ -114,6 +114,7 @@ def progress_view(progress: Progress) -> dict[str, int]:
         "answered": progress.answered,
         "failed": progress.failed,
         "open": progress.open,
+        "conflicts": progress.conflicts,
     }
 
 

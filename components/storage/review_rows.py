@@ -27,7 +27,7 @@ from components.core.reviews import (
 from components.storage.review_tables import ReviewAssignmentRow, ReviewBatchRow, ReviewItemRow, ReviewVerdictRow
 
 ORDERS = ("divergence", "disagreement", "random", "conflicts")
-OUTCOMES = (*(outcome.value for outcome in ReviewOutcome), "conflict", "unreviewed")
+OUTCOMES = (*(outcome.value for outcome in ReviewOutcome), "conflict", "unreviewed", "failed")
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class ItemFilter:
                 raise InputError(
                     f"{self.outcome[:80]!r} is no outcome.", f"Accepted: {', '.join(OUTCOMES)}.", field="outcome"
                 )
-            found.append(row.outcome.is_(None) if self.outcome == "unreviewed" else row.outcome == self.outcome)
+            found.append(_of_outcome(self.outcome))
         if self.different_only:
             found.append(row.disagreement > 0)
         if self.tag:
@@ -63,6 +63,13 @@ class ItemFilter:
         if self.max_nats is not None:
             found.append(row.divergence_nats <= self.max_nats)
         return found
+
+
+def _of_outcome(outcome: str) -> ColumnElement[bool]:
+    row = ReviewItemRow
+    if outcome == "failed":
+        return row.state == ItemState.FAILED.value
+    return row.outcome.is_(None) if outcome == "unreviewed" else row.outcome == outcome
 
 
 def get_batch(session: Session, batch_id: str) -> ReviewBatchRow:

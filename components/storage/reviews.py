@@ -39,6 +39,7 @@ class Progress:
     answered: int
     failed: int
     open: int  # waiting for a reviewer
+    conflicts: int = 0  # judged differently by two, waiting for a third
 
 
 @dataclass(frozen=True)
@@ -229,13 +230,15 @@ class ReviewRepository:
         """Counts of a batch's items."""
         row = ReviewItemRow
         counts = select(row.state, row.is_open, func.count()).where(row.batch_id == batch_id)
+        conflicts = select(func.count()).where(row.batch_id == batch_id, row.outcome == "conflict")
 
         def count(session: Session) -> Progress:
             found = list(session.execute(counts.group_by(row.state, row.is_open)))
             by_state = {state: sum(n for s, _, n in found if s == state.value) for state in ItemState}
             waiting = sum(n for _, is_open, n in found if is_open)
             return Progress(
-                sum(by_state.values()), by_state[ItemState.DONE], by_state[ItemState.FAILED], waiting
+                sum(by_state.values()), by_state[ItemState.DONE], by_state[ItemState.FAILED], waiting,
+                session.scalar(conflicts) or 0,
             )  # fmt: skip
 
         return self._database.read(count)

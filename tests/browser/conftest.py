@@ -15,15 +15,19 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
+from components.core.reviews import Choice, ItemState
 from components.storage.blobs import BlobStore
 from components.storage.database import Database, sqlite_url
 from components.storage.images import ImageStore
+from components.storage.review_given import Judgement, Wish
+from components.storage.review_queue import ReviewQueue
 from components.storage.reviews import ReviewRepository
 from components.storage.traces import TraceRepository
 from scripts.get_browser import find_browser
 from tests.browser.compare_page import ComparePage
 from tests.browser.scripted import ScriptedEngines, hostile_traces
 from tests.data.reviews import batch, items
+from tests.data.reviews import item as review_item
 from tests.running_app import EMBEDDED, ROOT, RunningApp, copy_of_app, new_state_dir
 
 SAMPLE = ROOT / "assets" / "samples" / "four-shapes.png"
@@ -106,8 +110,21 @@ def store_review_batch(state: Path) -> None:
         found.model_copy(update={"question": found.question.model_copy(update={"images": (picture,)})})
         for found in items(REVIEW_ITEMS)
     ]
-    ReviewRepository(database).add_answered(batch(), shown)
+    repository, queue = ReviewRepository(database), ReviewQueue(database)
+    repository.add_answered(batch(), shown)
+    store_conflict(repository, queue)
     database.close()
+
+
+def store_conflict(repository: ReviewRepository, queue: ReviewQueue) -> None:
+    """A batch with an item that two reviewers judged differently, and one that failed."""
+    refused = review_item(1, "b2", state=ItemState.FAILED, failure="refused: 5000 tokens")
+    both = [review_item(0, "b2"), refused.model_copy(update={"answered": None})]
+    repository.add_answered(batch("b2", name="Judged by two", overlap=1.0), both)
+    for name, choice in (("one", Choice.TIE), ("two", Choice.BOTH_BAD)):
+        given = queue.next(name, Wish("b2"))
+        assert given is not None
+        queue.submit(name, given.item.id, Judgement(choice))
 
 
 @pytest.fixture

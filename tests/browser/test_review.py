@@ -11,49 +11,11 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import PAIR, REVIEW_ITEMS, SAMPLE
+from tests.browser.review_page import ReviewPage
 from tests.running_app import RunningApp
-
-SEALED = ("candidate", "Coarse", "coarse", "W4A16", "kl_", "a_is")
-
-
-class ReviewPage:
-    """The Review tab of one reviewer; keeps every answer of the server that speaks of the desk."""
-
-    def __init__(self, page: Page, url: str, name: str) -> None:
-        self.page, self.url, self.name = page, url, name
-        self.errors: list[str] = []
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
-
-    def open(self) -> None:
-        self.page.goto(self.url)
-        self.page.get_by_role("tab", name="Review").click()
-        self.page.locator("[data-batch=b1] button").first.click()
-        if self.page.get_by_label("Your name").count():
-            self.page.get_by_label("Your name").fill(self.name)
-            self.page.keyboard.press("Enter")
-        expect(self.prompt).to_be_visible()
-
-    @property
-    def prompt(self) -> Locator:
-        return self.page.locator(".dt-review-prompt")
-
-    def text(self, side: str) -> str:
-        return self.page.locator(f"[data-side={side}] .dt-review-words").inner_text()
-
-    def judge(self) -> str:
-        """Judge the item at hand by its texts, by keyboard; which answer stood as A."""
-        self.page.locator(".dt-busy").wait_for(state="detached")
-        before, first = self.prompt.inner_text(), self.text("a")
-        right = "a" if first.startswith("from base") else "b"
-        self.page.keyboard.press("1" if right == "a" else "2")
-        self.page.keyboard.press(right)
-        expect(self.page.locator(f"[data-side={right}] [data-focus=right-{right}]")).to_contain_text("is right")
-        self.page.keyboard.press("Enter")
-        expect(self.prompt).not_to_have_text(before)
-        return before
 
 
 @pytest.fixture
@@ -101,9 +63,12 @@ def test_three_items_by_keyboard_an_undo_a_reload_and_the_export(review: ReviewP
 def test_a_claim_by_keyboard_and_a_change_afterwards(review: ReviewPage, app: RunningApp) -> None:
     page = review.page
     first = review.prompt.inner_text()
-    page.keyboard.press("3")
+    page.locator("[data-focus=v-tie]").click()  # by mouse, and Enter saves none the less
+    review.mark("a", b=False)
+    page.locator("[data-focus=v-tie]").click()
     page.keyboard.press("e")
     dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_label("Which answer")).to_have_value("b")  # the one that is said to be wrong
     dialog.get_by_label("Words in the answer").fill("not there at all")
     page.keyboard.press("Enter")
     expect(dialog.get_by_role("alert")).to_contain_text("don't stand in that answer")
@@ -142,15 +107,7 @@ def test_nothing_of_the_seal_is_in_the_page(page: Page, app: RunningApp) -> None
     """Nothing of the tab but the two texts, which say it in this test, and nothing in the page's memory of it."""
     review = ReviewPage(page, app.url, "sealed")
     review.open()
-    desk = page.evaluate(
-        """() => { const copy = document.querySelector("#dt-review").cloneNode(true);
-                   copy.querySelectorAll(".dt-review-words").forEach((words) => words.remove());
-                   return copy.innerHTML; }"""
-    )
-    assert "A is better" in desk
-    assert not [secret for secret in SEALED if secret in desk]
-    value = page.evaluate("() => JSON.stringify(window.diptych.review)")
-    assert not [secret for secret in SEALED if secret in value]
+    assert review.leaks() == []
 
 
 def test_keys_do_nothing_on_other_tabs_or_while_typing(review: ReviewPage, app: RunningApp) -> None:
@@ -181,7 +138,10 @@ def test_four_reviewers_at_once_judge_no_item_twice(browser: Browser, app: Runni
         assert len({each.prompt.inner_text() for each in pages}) == 4, "each holds an item of their own"
         judged = {each.name: [each.judge()] for each in pages}
         for each in reversed(pages):
+            each.page.get_by_role("button", name="Save and next").scroll_into_view_if_needed()
             judged[each.name].append(each.judge())
+            expect(each.prompt).to_be_in_viewport()
+            expect(each.page.locator(".dt-review-picture")).to_be_in_viewport()
         assert len({prompt for prompts in judged.values() for prompt in prompts}) == 8
         for each in pages:
             assert [row["prompt"] for row in exported(app, each.name)] == judged[each.name]
@@ -193,6 +153,30 @@ def test_four_reviewers_at_once_judge_no_item_twice(browser: Browser, app: Runni
     finally:
         for context in contexts:
             context.close()
+
+
+def test_a_conflict_is_offered_to_a_third_and_what_failed_is_shown(page: Page, app: RunningApp) -> None:
+    third = ReviewPage(page, app.url, "three")
+    page.goto(app.url)
+    page.get_by_role("tab", name="Review").click()
+    third.choose("b2")
+    page.get_by_label("Your name").fill(third.name)
+    page.keyboard.press("Enter")
+    desk, line = page.locator("#dt-review-desk"), third.batch("b2")
+    expect(desk).to_contain_text("what two reviewers judged differently; a third decides")
+    expect(line).to_contain_text("2 items, 0 left, 1 in conflict, 1 failed")
+    desk.get_by_role("button", name="Settle the conflicts of others").click()
+    third.mark("both_bad")
+    third.save()
+    expect(desk).to_contain_text("There is no conflict to settle.")
+    page.get_by_role("button", name="Report", exact=True).click()
+    report = page.locator("#dt-review-report")
+    expect(report).to_contain_text("1 of 1 items judged, 1 without answers")
+    expect(report).to_contain_text("They differ on 1 of these: 1 settled by a third reviewer.")
+    line.get_by_role("button", name="Show them").click()
+    expect(report).to_contain_text("1 item")
+    expect(report.locator("tbody tr")).to_contain_text("refused: 5000 tokens")
+    assert third.errors == []
 
 
 def test_the_report_and_the_items(review: ReviewPage) -> None:

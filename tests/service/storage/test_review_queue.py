@@ -214,6 +214,7 @@ def test_a_conflict_is_settled_by_a_third(database: Database, queue: ReviewQueue
         assert given is not None
         queue.submit(reviewer, given.item.id, Judgement(choice))
     assert repository.item("b1-i0").outcome == "conflict"
+    assert repository.progress("b1").conflicts == 1
     conflicts = Wish("b1", "conflicts")
     assert queue.next("ann", conflicts) is None, "nobody settles their own conflict"
     given = queue.next("dia", conflicts)
@@ -221,6 +222,7 @@ def test_a_conflict_is_settled_by_a_third(database: Database, queue: ReviewQueue
     queue.submit("dia", given.item.id, Judgement(Choice.BOTH_BAD))
     settled = repository.item("b1-i0")
     assert (settled.outcome, settled.verdicts) == ("both_wrong", 2)
+    assert repository.progress("b1").conflicts == 0
 
 
 def test_filters(database: Database, queue: ReviewQueue) -> None:
@@ -245,6 +247,12 @@ def test_filters(database: Database, queue: ReviewQueue) -> None:
     assert ids(min_nats=0.2, max_nats=1.0) == ["1", "9"]
     assert ids(outcome="unreviewed") == ["2", "1", "9", "0"]
     assert ids(outcome="same") == ["3"]
+    repository.set_failed("b1", 0, "refused", ("embedded/coarse",))
+    assert ids(outcome="failed") == [], "what has its answers does not fail"
+    repository.add_batch(batch("b2"), [item(0).question])
+    repository.set_failed("b2", 0, "refused", ("embedded/coarse",))
+    (failed,), _ = repository.items("b2", ItemFilter(outcome="failed"))
+    assert failed.failure == "refused"
     with pytest.raises(InputError, match="no outcome"):
         ids(outcome="lost")
 

@@ -101,6 +101,16 @@ def test_agreement_of_repeats_and_reviewers() -> None:
     ]  # fmt: skip
 
 
+def test_conflicts_and_which_of_them_a_third_reviewer_settled() -> None:
+    third = said("0", "cid", "tie").model_copy(update={"settles": True})
+    chosen = {"0": "ab", "1": "ab", "2": "aa"}
+    verdicts = [
+        said(key, who, choice) for key, two in chosen.items() for who, choice in zip(("ann", "ben"), two, strict=True)
+    ]
+    found = agreement([*verdicts, third])
+    assert (found["shared_items"], found["conflicts"], found["conflicts_settled"]) == (3, 2, 1)
+
+
 @pytest.mark.parametrize(
     ("verdicts", "self_missing", "alpha_missing"),
     [

@@ -1,15 +1,18 @@
-"""The runner at rest: it asks the database when there may be a batch, and not otherwise."""
+"""The runner: which engines it starts; at rest it asks the database when there may be a batch, and not otherwise."""
 
 from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from components.core.states import EngineState
 from components.review.runner import BatchRunner
 from components.storage.shared_folder import Bell
+from tests.data.reviews import batch
 
 
 class Reviews:
@@ -21,6 +24,30 @@ class Reviews:
     def batches(self, *_: Any) -> list[Any]:
         self.asked += 1
         return []
+
+
+class Hub:
+    """Engines in these states; notes which are started."""
+
+    def __init__(self, **states: EngineState) -> None:
+        self.states, self.started = states, list[str]()
+
+    def status(self, engine_id: str) -> Any:
+        state = self.states[engine_id]
+        return SimpleNamespace(state=state, is_off=state is EngineState.STOPPED)
+
+    async def start(self, engine_id: str) -> None:
+        self.started.append(engine_id)
+
+
+async def test_a_batch_that_is_resumed_starts_engines_that_were_given_up() -> None:
+    hub = Hub(
+        off=EngineState.STOPPED, fatal=EngineState.FATAL, running=EngineState.RUNNING, loading=EngineState.STARTING
+    )
+    catalog = SimpleNamespace(find=lambda engine_id: None)
+    runner = BatchRunner(Reviews(), None, None, catalog, hub)  # type: ignore[arg-type]
+    await runner._start_engines(batch(base_engine="running", candidate_engines=("off", "fatal", "loading")))
+    assert hub.started == ["off", "fatal"]
 
 
 async def asked(reviews: Reviews, times: int) -> None:

@@ -50,6 +50,34 @@ def test_counts_shares_and_sign_test() -> None:
     assert json.dumps(report, allow_nan=False)
 
 
+def test_what_two_reviewers_claim_alike_counts_once_an_item() -> None:
+    claim = Claim(answer="b", error_type="wrong_count", text="three")
+    both = Claim(answer="a", error_type="language", other_too=True)
+    row = judged(item(1), "regressed")
+    said = [
+        verdict(row, "a", claims=(claim, both), note="Off by one."),
+        verdict(
+            row,
+            "b",
+            reviewer="benny",
+            a_is="candidate",
+            claims=(claim.model_copy(update={"answer": "a"}),),
+            note="Off by one.",
+        ),
+    ]
+    report = report_of([row], said)
+    assert report["by_error_type"] == [
+        {"name": "language", "base": 1, "candidate": 1}, {"name": "wrong_count", "base": 0, "candidate": 1},
+    ]  # fmt: skip
+    (worst,) = report["worst"]
+    assert [(c["error_type"], c["side"], c["reviewers"]) for c in worst["claims"]] == [
+        ("wrong_count", "candidate", 2), ("language", "base", 1),
+    ]  # fmt: skip
+    assert worst["notes"] == ["Off by one."]
+    page = as_html(batch(), report, lambda sha: None, made_at="now")
+    assert "candidate: wrong count, major “three”, by 2 reviewers" in page
+
+
 def test_nothing_judged_gives_no_number() -> None:
     report = report_of(items(3), [])
     assert report["outcomes"]["shares"] == {}
