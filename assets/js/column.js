@@ -14,6 +14,8 @@
 
     function draw(value) {
       if (value.position === undefined || value.made_us < me.made_us) return; // an older value that came back
+      const newest = value.turns.at(-1)?.id;
+      if (newest && newest === d.state.left) return; // of the conversation that New has left
       me.made_us = value.made_us;
       me.position = value.position;
       me.value = value;
@@ -27,9 +29,10 @@
         view.draw(turn, index === value.turns.length - 1);
       });
       for (const [id, view] of me.views) if (!keep.has(id)) { view.node.remove(); me.views.delete(id); }
-      if (value.turns.length) d.showTurnInAddress(value.turns[value.turns.length - 1].id);
+      if (newest) d.showTurnInAddress(newest);
       d.changed();
     }
+    me.draw = () => draw(me.value);
     d.bind(props, watch, draw);
     d.subscribe(() => {
       root.closest(".dt-col")?.classList.toggle("dt-raw", !!me.raw);
@@ -37,7 +40,7 @@
       const streaming = d.isStreaming();
       me.views.forEach((view) => { view.edit.hidden = streaming; });
     });
-    me.setRaw = (raw) => { me.raw = raw; if (me.value) { me.views.forEach((v) => v.forget()); draw(me.value); } };
+    me.setRaw = (raw) => { me.raw = raw; if (me.value) { me.views.forEach((v) => v.forget()); me.draw(); } };
   };
 
   function turnView(column, id, trigger) {

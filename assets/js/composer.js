@@ -111,7 +111,8 @@
 
     /* A question from another tab in a new conversation: it stands in the box, and the person sends it. */
     d.askInCompare = ({ prompt, images, engine }) => {
-      if (d.turnsOfPage().length) { trigger("clear", {}); d.state.selected = {}; d.showTurnInAddress(null); }
+      stopAll();
+      d.newConversation();
       fill(trouble);
       d.state.editing = null;
       area.value = prompt;
@@ -129,7 +130,7 @@
       const count = d.visibleColumns().length || 2;
       setText(ask, count === 1 ? "Ask" : count === 2 ? "Ask both" : `Ask all ${count}`);
       ask.hidden = streaming; stop.hidden = !streaming; ask.disabled = busy;
-      clear.hidden = !d.turnsOfPage().length;
+      clear.hidden = !d.turnsOfPage().length; clear.disabled = streaming;
       examples.hidden = d.turnsOfPage().length > 0 || d.state.attached.length > 0;
       fill(thumbs, d.state.attached.map((item) => el("figure", { class: "dt-thumb" + (item.busy ? " dt-pulse" : ""), title: item.name },
         item.url ? el("img", { src: item.url, alt: item.name }) : el("span", {}, "…"),
@@ -145,7 +146,7 @@
     });
     ask.addEventListener("click", send);
     stop.addEventListener("click", stopAll);
-    clear.addEventListener("click", () => { trigger("clear", {}); d.state.selected = {}; d.showTurnInAddress(null); area.focus(); });
+    clear.addEventListener("click", () => { d.newConversation(); area.focus(); });
     add.addEventListener("click", () => input.click());
     input.addEventListener("change", () => { attach(input.files); input.value = ""; });
     function stopAll() {

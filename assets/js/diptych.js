@@ -91,7 +91,7 @@
 
   /* ---- the page's state in the browser: what is attached, what each column shows ---- */
   const listeners = [];
-  const state = { attached: [], columns: {}, selected: {}, editing: null, focus: null };
+  const state = { attached: [], columns: {}, selected: {}, editing: null, focus: null, left: null };
   function changed() { for (const listener of listeners) listener(state); }
   function subscribe(listener) { listeners.push(listener); listener(state); }
 
@@ -124,6 +124,16 @@
     const wanted = state.selected[turn.answers.length ? turn.answers[0].id : ""];
     const index = turn.answers.findIndex((a) => a.id === wanted);
     return index >= 0 ? index : turn.answers.length - 1;
+  }
+  /** Empty columns at once, without asking Python; the conversation stays in the history. */
+  function newConversation() {
+    const turns = turnsOfPage();
+    if (!turns.length) return;
+    Object.assign(state, { left: turns.at(-1).id, selected: {} });
+    const columns = Object.values(state.columns);
+    for (const column of columns) column.value = { ...column.value, turns: [] }; // all of them before anything is drawn
+    for (const column of columns) column.draw();
+    showTurnInAddress(null);
   }
   function showTurnInAddress(id) {
     const url = new URL(window.location.href);
@@ -229,5 +239,5 @@
   }
 
   window.diptych = { recorded, met, signInLink, askToSignIn, sentence, el, button, link, fill, setText, steps, keepFocus, visible, renderMarkdown, randomKey, state, changed, subscribe, visibleColumns, columnsDrawn, turnsOfPage,
-    isStreaming, history, pickedIndex, showTurnInAddress, onKey, openSheet, showTab, toast, copyText, bind };
+    isStreaming, history, pickedIndex, newConversation, showTurnInAddress, onKey, openSheet, showTab, toast, copyText, bind };
 })();

@@ -52,8 +52,8 @@
       if (d.isStreaming()) return null;
       const columns = d.visibleColumns().filter((c) => c.value.turns.length);
       if (!columns.length) return null;
-      const turn = columns[0].value.turns[columns[0].value.turns.length - 1];
-      const whole = columns.every((c) => { const t = c.value.turns[c.value.turns.length - 1]; return t.id === turn.id; });
+      const turn = columns[0].value.turns.at(-1);
+      const whole = columns.every((c) => c.value.turns.at(-1).id === turn.id);
       return whole ? turn : null;
     }
     /** What is shown belongs to an earlier turn while a newer one is written or scored. */
@@ -65,7 +65,7 @@
       markStale();
       const turn = latest();
       if (!turn) { if (!d.visibleColumns().some((c) => c.value.turns.length)) { if (me.asked) me.wanted = { turn: null }; me.asked = ""; me.value = {}; fill(element); } return; }
-      const answers = d.visibleColumns().flatMap((c) => c.value.turns[c.value.turns.length - 1].answers.filter((a) => !a.continued).map((a) => a.id));
+      const answers = d.visibleColumns().flatMap((c) => (c.value.turns.at(-1)?.answers || []).filter((a) => !a.continued).map((a) => a.id));
       const key = turn.id + answers.join();
       if (key === me.asked) return;
       const roles = new Set(d.visibleColumns().map((c) => c.element.closest(".dt-col")?.dataset.role));

@@ -94,7 +94,9 @@
   /* ---- under the columns: what the turn is worth knowing, and where to keep it ---- */
   window.diptych.notices = function (element, props, trigger, watch) {
     let drawn = "";
-    d.bind(props, watch, (value) => {
+    function draw() {
+      const value = { ...props.value };
+      if (value.turn && value.turn === d.state.left) Object.assign(value, { turn: null, alarms: [] });
       const wanted = JSON.stringify(value);
       if (wanted === drawn) return; // comes along with every update of an answer; a link under the pointer stays
       drawn = wanted;
@@ -107,7 +109,9 @@
         el("a", { href: `traces/${value.turn}.json`, download: "" }, "JSON"), el("a", { href: `traces/${value.turn}.md`, download: "" }, "Markdown"),
         d.recorded ? null : el("button", { class: "dt-link", type: "button", title: "Quantize again, calibrated with the turns of this conversation", onclick: () => d.requantize(d.turnsOfPage().map((turn) => turn.id)) }, "Re-quantize with these")) : null;
       fill(element, (value.alarms || []).map((alarm) => el("p", { class: `dt-alarm dt-alarm-${alarm.severity}`, role: "alert" }, alarm.message)), links);
-    });
+    }
+    d.bind(props, watch, draw);
+    d.subscribe(draw);
   };
 
   /* ---- the history: every turn is a record with an address ---- */
@@ -115,7 +119,7 @@
     d.bind(props, watch, (value) => {
       const items = value.items || [];
       fill(element, items.length ? el("h3", {}, d.recorded ? "Recorded turns" : "History") : null, el("ol", { class: "dt-recent" }, items.map((item) =>
-        el("li", {}, el("button", { type: "button", title: item.title, onclick: () => { d.state.selected = {}; d.state.attached = []; trigger("open", { turn: item.id }); } },
+        el("li", {}, el("button", { type: "button", title: item.title, onclick: () => { Object.assign(d.state, { selected: {}, attached: [], left: null }); trigger("open", { turn: item.id }); } },
           el("span", {}, item.prompt), el("time", {}, item.when))))));
     });
   };

@@ -50,7 +50,7 @@ def create_compare_tab(
         "composer",
         {"recorded": RECORDED} if access.recorded else _composer_value(pair, limits.max_bytes, example_urls),
         # One event a column: the browser runs the listeners of one event one after the other.
-        events=[*(f"ask{i}" for i in range(MAX_COLUMNS)), "halt", "clear", "open_engine"],
+        events=[*(f"ask{i}" for i in range(MAX_COLUMNS)), "halt", "open_engine"],
         server_functions=[ingest, example],
         elem_id="dt-composer",
     )

@@ -42,7 +42,6 @@ class Reading:
         inputs = [parts.count, *engines]
         gr.on(None, self.load, inputs, [*views, *shape, parts.recent], **QUIET)
         parts.recent.open(self.open_recent, inputs, [*views, *shape], **QUIET)
-        parts.composer.clear(self.clear, inputs, [*views, *shape], **QUIET)
         parts.composer.open_engine(self.open_engine, inputs, shape, concurrency_limit=None, **QUIET)
         seen = gr.State(self.catalog.version)
         return Refresh([*engines, seen], [*heads, *engines, seen], self.states)
@@ -55,10 +54,6 @@ class Reading:
     async def open_recent(self, event: gr.EventData, request: gr.Request, *now: Any) -> list[Any]:
         """A turn of the history."""
         return await self._show(str((event._data or {}).get("turn")), request, now)  # noqa: SLF001
-
-    async def clear(self, request: gr.Request, *now: Any) -> list[Any]:
-        """A new conversation."""
-        return await self._show(None, request, now)
 
     async def open_engine(self, event: gr.EventData, request: gr.Request, *now: Any) -> list[Any]:
         """Another tab wants an engine to be seen: it becomes a column, and starts if the caller may start one."""

@@ -6,10 +6,13 @@ import re
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Request, expect
 
 ANSWER_LIMIT_MS = 60_000
 _ANY = re.compile(r".")
+# Each of Gradio's events by the names of what sets it off.
+_NAMED = """(events) => events.map((number) => window.gradio_config.dependencies.find((one) => one.id === number)
+    ?.targets.map(([, name]) => name).join("+") ?? number).join(" ")"""
 
 
 class ComparePage:
@@ -19,9 +22,15 @@ class ComparePage:
         self.page, self.url = page, url
         self.errors: list[str] = []
         self.requests: list[str] = []
+        self.events: list[int] = []  # numbers of Gradio's events that the page sent
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("dialog", lambda dialog: (self.errors.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-        page.on("request", lambda request: self.requests.append(request.url))
+        page.on("request", self._note)
+
+    def _note(self, request: Request) -> None:
+        self.requests.append(request.url)
+        if "/queue/join" in request.url:
+            self.events.append(int(request.post_data_json["fn_index"]))
 
     def open(self, trace: str = "") -> None:
         """The page, complete."""
@@ -86,6 +95,13 @@ class ComparePage:
             expect(self.turns(position)).to_have_count(turns + 1, timeout=ANSWER_LIMIT_MS)
             self.wait_over(position)
 
+    def start_anew(self) -> None:
+        """A new conversation: the columns are empty at once."""
+        self.page.get_by_role("button", name="New", exact=True).click()
+        for position in range(2):
+            expect(self.turns(position)).to_have_count(0, timeout=1000)
+        assert self.trace_id() == ""
+
     def wait_over(self, position: int) -> None:
         """Until the newest answer of a column is over."""
         expect(self.last(position, ".dt-stats")).to_have_text(_ANY, timeout=ANSWER_LIMIT_MS)
@@ -139,6 +155,7 @@ class ComparePage:
             "trouble": self.trouble.inner_text() if self.trouble.count() else "",
             "columns": self.page.evaluate(f"JSON.stringify({columns})")[:4000],
             "requests": [url for url in self.requests if "/gradio_api/" in url][-12:],
+            "events": self.page.evaluate(_NAMED, self.events[-40:]),
         }
         return "\n".join(f"{name}: {value}" for name, value in facts.items())
 

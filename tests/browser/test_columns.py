@@ -41,6 +41,21 @@ def test_stop_in_mid_answer_keeps_the_text(compare: ComparePage, scripted: Scrip
     expect(compare.last(1, ".dt-fault")).to_contain_text("Stopped.")
 
 
+def test_no_new_conversation_in_mid_answer(compare: ComparePage, scripted: ScriptedEngines) -> None:
+    compare.choose_scripted()
+    scripted.slow_down()
+    compare.send("Count up.")
+    expect(compare.last(1, ".dt-answer")).to_contain_text("w3")
+    new = compare.page.get_by_role("button", name="New", exact=True)
+    expect(new).to_be_disabled()
+    compare.page.locator(".dt-stop").click()
+    expect(new).to_be_enabled()
+    compare.start_anew()
+    compare.send("Count up again.")
+    expect(compare.turns(1)).to_have_count(1)
+    expect(compare.last(1, ".dt-answer")).to_contain_text("w1")
+
+
 def wait_for_no_stream(scripted: ScriptedEngines) -> None:
     """F61: the engine was told, too."""
     wait_until("the engine's request is closed", lambda: scripted.slow.open_streams == 0, 5.0)

@@ -88,7 +88,7 @@ def test_both_paths_and_all_modes(compare: ComparePage) -> None:
     card(compare).get_by_role("button", name="Histogram").click()
     expect(compare.page.locator(".dt-sheet")).to_contain_text("nats and more")
     compare.page.keyboard.press("Escape")
-    compare.page.get_by_role("button", name="New").click()
+    compare.start_anew()
     expect(card(compare).locator("header")).to_have_count(0)
 
 

@@ -124,10 +124,9 @@ def test_a_turn_has_an_address_that_reopens_it(compare: ComparePage) -> None:
     assert [compare.answer(0), compare.answer(1), compare.stats(0)] == before
     expect(compare.facts).to_contain_text("plain-3.png")
     assert compare.trace_id() == trace
-    compare.page.get_by_role("button", name="New", exact=True).click()
-    expect(compare.turns(0)).to_have_count(0)
-    assert compare.trace_id() == ""
-    compare.open()
+    expect(compare.page.get_by_role("link", name="Markdown")).to_be_visible()
+    compare.start_anew()
+    expect(compare.page.get_by_role("link", name="Markdown")).to_have_count(0)
     compare.page.locator(".dt-recent button", has_text="will you remember?").first.click()
     expect(compare.turns(0)).to_have_count(1)
     assert [compare.answer(0), compare.answer(1), compare.stats(0)] == before

@@ -66,7 +66,7 @@ def test_repeat_read_the_counts_and_reload(compare: ComparePage, scripted: Scrip
     expect(card(compare).get_by_label("Temperature")).to_have_value("0.7")
     expect(card(compare)).to_contain_text("6 of 8 seeds flip")
     assert said(compare, "base") == ["6× seven", "2× eight"]
-    compare.page.get_by_role("button", name="New").click()
+    compare.start_anew()
     expect(card(compare).locator("header")).to_have_count(0)
 
 
