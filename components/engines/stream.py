@@ -3,8 +3,8 @@
 The event stream is read by hand. The openai client would make pydantic models of every alternative of every token, on
 the event loop that also serves the page; see ``stream_events`` for what is done instead.
 
-Measured with 20 alternatives a token (2.6 kB a chunk), two cores shared with a training run: reading a chunk 36 µs,
-all of it with HTTP 145 µs a token over 32 streams at once (load average 8), the records 52 µs, made at the end.
+Measured with 20 alternatives a token (2.6 kB a chunk), two cores shared with a training run: reading a chunk 36 µs
+beside its HTTP (``transport``), the records 52 µs, made at the end.
 """
 
 from __future__ import annotations
