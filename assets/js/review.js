@@ -84,6 +84,7 @@
       if (value.undone) d.toast("Taken back");
       me.judged = value.judged || [];
       me.batch = value.batch;
+      me.ownConflicts = value.own_conflicts || 0;
       review.progress = value.batch && { batch: value.batch.id, state: value.batch.state, counts: value.progress };
       me.done = !value.item;
       me.seen = waiting();
@@ -197,7 +198,7 @@
     }
     /** To somebody who has nothing at hand: the other line. */
     function offer() {
-      if (me.key || !me.done || (review.order === "conflicts" ? !counts()?.open : !counts()?.conflicts)) return null;
+      if (me.key || !me.done || (review.order === "conflicts" ? !counts()?.open : !(counts()?.conflicts > me.ownConflicts))) return null;
       const next = review.order === "conflicts" ? "divergence" : "conflicts";
       return el("p", { class: "dt-form-actions" }, button(next === "conflicts" ? "Settle the conflicts of others" : "Judge the other items", () => { review.order = next; keep.set("order", next); review.changed("queue"); }, "offer"));
     }

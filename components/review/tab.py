@@ -128,10 +128,11 @@ class _Desk:
     def _show(self, reviewer: str, batch_id: str, given: Given | None) -> dict[str, Any]:
         service = self._service
         score = service.score_of(given) if given is not None and given.verdict is not None else None
-        return desk_view(
+        shown = desk_view(
             given, service.reviews.batch(batch_id), service.reviews.progress(batch_id),
             service.queue.judged(reviewer, batch_id), score,
         )  # fmt: skip
+        return {**shown, "own_conflicts": service.queue.own_conflicts(reviewer, batch_id)}
 
 
 class _Board:

@@ -328,6 +328,12 @@ class ReviewQueue:
         mine = select(row.item_id).where(row.batch_id == batch_id, row.reviewer == reviewer, row.state == "current")
         return self._database.read(lambda session: list(dict.fromkeys(session.scalars(mine.order_by(row.seq)))))
 
+    def own_conflicts(self, reviewer: str, batch_id: str) -> int:
+        """How many conflicts this reviewer has a part in: others settle them."""
+        row = ReviewItemRow
+        mine = (row.batch_id == batch_id, row.outcome == "conflict", self._judged_by(reviewer))
+        return self._database.read(lambda session: session.scalar(select(func.count()).where(*mine)) or 0)
+
     # ---- helpers ----------------------------------------------------------------------------------------------------
 
     @staticmethod

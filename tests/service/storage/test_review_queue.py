@@ -217,6 +217,7 @@ def test_a_conflict_is_settled_by_a_third(database: Database, queue: ReviewQueue
     assert repository.progress("b1").conflicts == 1
     conflicts = Wish("b1", "conflicts")
     assert queue.next("ann", conflicts) is None, "nobody settles their own conflict"
+    assert (queue.own_conflicts("ann", "b1"), queue.own_conflicts("dia", "b1")) == (1, 0)
     given = queue.next("dia", conflicts)
     assert given is not None
     queue.submit("dia", given.item.id, Judgement(Choice.BOTH_BAD))
