@@ -21,7 +21,7 @@ from components.benchmark.accuracy import ComparedItems, Judged, MeasuredSet, ad
 from components.benchmark.environment import environment
 from components.benchmark.flipped import folder_name, keep_flipped
 from components.benchmark.load import LoadMaker
-from components.benchmark.quality import QualityRun
+from components.benchmark.quality import QualityRun, ScoredSet
 from components.benchmark.quality_records import add_generation, add_quality
 from components.benchmark.rates import add_rates, measure_rates
 from components.benchmark.recorder import Recorder
@@ -127,24 +127,21 @@ class Driver:
             now.base, now.candidate, scorer, now.tokenizer, settings,
             PieceStore(self._work / now.model.id), self._work, self._tell,
         )  # fmt: skip
-        for text in settings.texts:
-            found = await run.text(text)
+
+        async def keep(found: ScoredSet) -> None:
             await asyncio.to_thread(
                 add_quality, self._recorder, found, model, base, scheme, settings.draws, now.tokenizer.piece
             )
+
+        for text in settings.texts:
+            await keep(await run.text(text))
         if settings.write_kl_base:
             for text in settings.texts:
                 await run.write_file(text, self._folder.partial / KL_BASE)
         if settings.kl_base_file is not None:
-            found = await run.against_file(Path(settings.kl_base_file))
-            await asyncio.to_thread(
-                add_quality, self._recorder, found, model, base, scheme, settings.draws, now.tokenizer.piece
-            )
+            await keep(await run.against_file(Path(settings.kl_base_file)))
         for questions in settings.questions:
-            found = await run.questions(questions)
-            await asyncio.to_thread(
-                add_quality, self._recorder, found, model, base, scheme, settings.draws, now.tokenizer.piece
-            )
+            await keep(await run.questions(questions))
         for length in settings.prompt_lengths if settings.texts else ():
             continued = await run.generation(settings.texts[0], length)
             await asyncio.to_thread(add_generation, self._recorder, continued, model, base, scheme, settings.draws)
