@@ -28,7 +28,7 @@ test-service: $(DEV_STAMP)  ## Real processes, SQLite, sockets
 	$(BIN)/pytest -n 2 --dist loadfile tests/service
 
 test-engine: $(DEV_STAMP)  ## Real vLLM on CPU with the embedded pair
-	$(BIN)/pytest tests/engine -m "not long"
+	$(BIN)/pytest -n 2 --dist loadgroup tests/engine -m "not long"
 
 test-long: $(DEV_STAMP)  ## Seven minutes more: jobs on a real Ray cluster, text tasks in lm-eval's own environment
 	$(BIN)/pytest tests/engine -m long
