@@ -52,13 +52,12 @@ def main(argv: list[str]) -> int:
         gc.disable()  # what is imported and built stays, so looking through it again and again only takes time
         import_gradio()
         # Not before: these import Gradio, and a wrong option should not wait for that.
-        from components.server import check_port, create_server, serve
+        from components.server import check_port, collect_less, create_server, serve
         from components.services import build_services
 
         check_port(settings)
         server = create_server(build_services(settings))
-        gc.freeze()
-        gc.enable()
+        collect_less()
         serve(server, settings)
     except ValidationError as exc:
         first = exc.errors(include_url=False)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import socket
@@ -315,6 +316,17 @@ def check_port(settings: Settings) -> None:
                 f"Port {settings.port} on {settings.host} can't be used: {exc.strerror}.",
                 f"Choose another one, for example: make run PORT={settings.port + 1}",
             ) from exc
+
+
+def collect_less() -> None:
+    """Leave what has been built out of garbage collection, and collect less often.
+
+    An answer of 214 tokens becomes some 4,500 objects with their alternatives, which stay. At Python's own threshold of
+    700 they were gone through again and again: 84 µs a token, where 33 are enough.
+    """
+    gc.freeze()
+    gc.set_threshold(50_000)
+    gc.enable()
 
 
 def serve(server: FastAPI, settings: Settings) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import json
 import statistics
 import sys
@@ -31,7 +30,7 @@ sys.path.insert(0, str(ROOT))
 from components.compare.request import Ask, ColumnRequest, messages_for  # noqa: E402
 from components.core.answers import ImageRecord, Sampling  # noqa: E402
 from components.engines.stream import ChatRequest, request_body  # noqa: E402
-from components.server import create_server  # noqa: E402
+from components.server import collect_less, create_server  # noqa: E402
 from components.services import Services, build_services  # noqa: E402
 from components.settings import Settings  # noqa: E402
 from scripts.bench_scoring import measure_scoring  # noqa: E402
@@ -167,7 +166,7 @@ async def serving(pair: str) -> AsyncIterator[tuple[Services, dict[str, Any]]]:
 async def main(options: argparse.Namespace) -> int:
     """Start everything, measure, stop everything."""
     async with serving(options.pair) as (services, config):
-        gc.freeze()  # as app.py does
+        collect_less()  # as app.py does
         bench = Bench(services, _image(services), options.max_tokens)
         met = [await compare(bench, config, users, options.rounds) for users in options.users]
         if bench.image is not None:
