@@ -72,9 +72,8 @@ def shoot(browser: Browser, url: str, scheme: str, width: int) -> list[str]:
     page.wait_for_timeout(1000)
     target = TARGET / f"benchmarks-{scheme}{'' if width > 1000 else '-phone'}.png"
     with Image.open(io.BytesIO(page.screenshot(full_page=True))) as picture:
-        picture.convert("RGB").quantize(256).save(
-            target, optimize=True
-        )  # a third of the bytes; it is in the repository
+        # A third of the bytes: the pictures are in the repository.
+        picture.convert("RGB").quantize(256).save(target, optimize=True)
     names = [str(chart.get_attribute("data-chart")) for chart in charts]
     page.close()
     return names

@@ -93,13 +93,17 @@
   function pareto(points) {
     if (!points.length) return null;
     const groups = unique(points.map((p) => `${p.task} (${p.source})`));
+    // "use case (…), 4 at a time": a colour for each use case, a symbol for each level.
+    const parts = (task) => task.split(/, (?=\d+ at a time$)/), measured = points.filter((p) => p.source !== "published").map((p) => parts(p.task));
+    const cases = unique(measured.map(([useCase]) => useCase)), levels = unique(measured.map(([, level]) => level)), symbols = ["circle", "square", "diamond", "triangle-up"];
     const best = (own) => own.filter((p) => !own.some((o) => o !== p && o.queries_per_usd >= p.queries_per_usd && o.recovery_percent >= p.recovery_percent && (o.queries_per_usd > p.queries_per_usd || o.recovery_percent > p.recovery_percent)))
       .sort((a, b) => a.queries_per_usd - b.queries_per_usd);
     return { id: "pareto", title: "Quality against cost", words: "Mean recovery of a model's tasks against queries per dollar; lines join what nothing beats in both.", height: 360,
       data: (ink) => groups.flatMap((group, i) => {
-        const own = points.filter((p) => `${p.task} (${p.source})` === group), colour = own[0].source === "published" ? ink.soft : ink.row[i % ink.row.length], front = best(own);
-        const published = own[0].source === "published", first = groups.findIndex((g) => g.endsWith("(published)")) === i;
-        return [{ type: "scatter", mode: "markers", name: published ? "published cards" : short(own[0].task.replace(/ \([^)]*\)/, "")), legendgroup: published ? "published" : group, showlegend: !published || first, x: own.map((p) => p.queries_per_usd), y: own.map((p) => p.recovery_percent), text: own.map((p) => `${p.model}<br>${p.task}<br>${p.tasks} task${p.tasks > 1 ? "s" : ""}, ${p.source}`.replace(/<(?!br>)/g, "‹")), hovertemplate: "%{text}<br>%{y:.2f} %, %{x:.0f} per dollar<extra></extra>", marker: { color: colour, size: 9, symbol: own[0].source === "published" ? "circle-open" : "circle" },
+        const own = points.filter((p) => `${p.task} (${p.source})` === group), [useCase, level] = parts(own[0].task);
+        const published = own[0].source === "published", colour = published ? ink.soft : ink.row[cases.indexOf(useCase) % ink.row.length], front = best(own);
+        const first = groups.findIndex((g) => g.endsWith("(published)")) === i;
+        return [{ type: "scatter", mode: "markers", name: published ? "published cards" : short(own[0].task.replace(/ \([^)]*\)/, "")), legendgroup: published ? "published" : group, showlegend: !published || first, x: own.map((p) => p.queries_per_usd), y: own.map((p) => p.recovery_percent), text: own.map((p) => `${p.model}<br>${p.task}<br>${p.tasks} task${p.tasks > 1 ? "s" : ""}, ${p.source}`.replace(/<(?!br>)/g, "‹")), hovertemplate: "%{text}<br>%{y:.2f} %, %{x:.0f} per dollar<extra></extra>", marker: { color: colour, size: 9, symbol: published ? "circle-open" : symbols[levels.indexOf(level) % symbols.length] },
           error_y: { type: "data", visible: own.some((p) => p.high !== null), symmetric: false, array: own.map((p) => (p.high ?? p.recovery_percent) - p.recovery_percent), arrayminus: own.map((p) => p.recovery_percent - (p.low ?? p.recovery_percent)), thickness: 1 } },
           ...(front.length > 1 ? [{ type: "scatter", mode: "lines", x: front.map((p) => p.queries_per_usd), y: front.map((p) => p.recovery_percent), line: { color: colour, width: 1, dash: "dot" }, hoverinfo: "skip", showlegend: false }] : [])];
       }), layout: { xaxis: { type: "log", title: { text: "queries per dollar" } }, yaxis: { ticksuffix: " %" } } };
