@@ -28,9 +28,9 @@ test-service: $(DEV_STAMP)  ## Real processes, SQLite, sockets
 	$(BIN)/pytest -n 2 --dist loadfile tests/service
 
 test-engine: $(DEV_STAMP)  ## Real vLLM on CPU with the embedded pair
-	$(BIN)/pytest -n 2 --dist loadgroup tests/engine -m "not long"
+	$(BIN)/pytest tests/engine -m "not long"
 
-test-long: $(DEV_STAMP)  ## Seven minutes more: jobs on a real Ray cluster, text tasks in lm-eval's own environment
+test-long: $(DEV_STAMP)  ## Ten minutes more: a Ray cluster, one engine at a time, lm-eval in its own environment
 	$(BIN)/pytest tests/engine -m long
 
 test-browser: $(DEV_STAMP)  ## Real page, real engines, Chromium

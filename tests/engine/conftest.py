@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -12,19 +11,6 @@ from components.quantize.environment import quantizer_environment
 from tests.engine.benchmarking import Records, measured_here
 from tests.engine.serving import ROOT, Engines, embedded_engines
 from tests.running_app import RunningApp, new_state_dir
-
-# Modules that share a fixture which is slow to make: one worker takes them.
-_TOGETHER = {
-    **dict.fromkeys(("test_app_api", "test_app_batch", "test_app_kills"), "app"),
-    **dict.fromkeys(("test_divergence_parity", "test_exact_scoring", "test_sight_trap", "test_stream_real"), "engines"),
-}
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several workers the tests of a module stay together, in their order."""
-    for item in items:
-        if item.path.parent == Path(__file__).parent:
-            item.add_marker(pytest.mark.xdist_group(_TOGETHER.get(item.path.stem, item.path.stem)))
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ from tests.running_app import EMBEDDED, ROOT, new_state_dir
 
 pytestmark = [
     pytest.mark.engine,
+    pytest.mark.long,
     pytest.mark.skipif(not EMBEDDED.exists(), reason="the embedded pair is not built"),
 ]
 BASE, CANDIDATE = "embedded/base", "embedded/w4a16"

@@ -74,7 +74,11 @@ def ended(folder: JobFolder) -> JobExit:
 
 
 @pytest.mark.parametrize(
-    ("recipe", "scheme", "bits"), [("w4a16-gptq", "W4A16", 4.125), ("fp8-dynamic", "FP8-Dynamic", 8.06)]
+    ("recipe", "scheme", "bits"),
+    [
+        ("w4a16-gptq", "W4A16", 4.125),
+        pytest.param("fp8-dynamic", "FP8-Dynamic", 8.06, marks=pytest.mark.long),
+    ],
 )
 def test_a_job_makes_a_checkpoint_that_sees_and_answers_like_the_base(
     state_dir: Path, recipe: str, scheme: str, bits: float

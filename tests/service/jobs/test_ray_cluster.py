@@ -54,6 +54,11 @@ async def bench(tmp_path: Path, cluster: RayCluster) -> AsyncIterator[Bench]:
     await made.close()
 
 
+async def gone(bench: Bench) -> None:
+    """Until no process of a job is left. Its end is told from elsewhere; the last process goes a little later."""
+    await bench.until_true(lambda: bench.members() == {}, CANCEL_LIMIT_S, lambda: str(bench.members()))
+
+
 async def running(bench: Bench, job: Job) -> None:
     await bench.until_true(
         lambda: bench.jobs.view(job.id).progress.phase == "Working", LIMIT_S, lambda: bench.tell(job)
@@ -88,7 +93,7 @@ async def test_a_job_reports_logs_and_ends_as_on_this_machine(bench: Bench, tmp_
     finally:
         await local.close()
     assert isinstance(done.process, ClusterMark)
-    assert bench.members() == {}
+    await gone(bench)
     assert bench.room.held == {}, "it took memory of this machine"
 
 
@@ -108,7 +113,7 @@ async def test_whatever_ends_a_job_is_said_and_nothing_is_left(bench: Bench, tmp
         failed = await bench.until(job, JobState.FAILED, limit_s=LIMIT_S)
         assert failed.failure_reason is not None and failed.failure_reason.startswith(words)
         assert not bench.folder(job).partial.exists()
-    assert bench.members() == {}
+    await gone(bench)
 
 
 async def test_cancel_leaves_nothing_within_10_s(bench: Bench) -> None:
@@ -128,8 +133,8 @@ async def test_cancel_leaves_nothing_within_10_s(bench: Bench) -> None:
         stopped = await bench.until(job, JobState.STOPPED)
         assert stopped.failure_reason == "Cancelled."
         assert not bench.folder(job).partial.exists()
+    await gone(bench)
     assert time.monotonic() - begun < CANCEL_LIMIT_S
-    assert bench.members() == {}
 
 
 async def test_the_app_ends_and_comes_back_even_without_the_setting(bench: Bench, tmp_path: Path) -> None:
@@ -249,7 +254,7 @@ async def test_a_cut_line_loses_nothing(bench: Bench, cluster: RayCluster) -> No
         assert "can't be reached" in bench.jobs.view(second.id).message
         await line.mend()
         await bench.until(second, JobState.STOPPED)
-        assert bench.members() == {}
+        await gone(bench)
     finally:
         line.cut()
 
@@ -269,7 +274,7 @@ async def test_a_node_is_killed_and_what_waits_on_the_cluster_can_be_cancelled(
     failed = await bench.until(job, JobState.FAILED, limit_s=LIMIT_S)
     assert failed.failure_reason is not None
     assert failed.failure_reason.startswith("The cluster's node that ran the job is gone, or its Ray was ended.")
-    assert bench.members() == {}
+    await gone(bench)
     assert not bench.folder(job).partial.exists()
     again = bench.queue.retry(job.id)
     await bench.until_true(lambda: bench.jobs.view(again.id).message == words, LIMIT_S, lambda: bench.tell(again))
