@@ -165,10 +165,11 @@
   function load(points) {
     const whole = points.filter((p) => p.requests_per_s && p.median_e2el_ms);
     if (!whole.length) return null;
+    const caseOf = (p) => p.task.split(" ")[0], lineOf = (p) => `${caseOf(p)} · ${p.model}`, cases = unique(whole.map(caseOf)), dashes = ["solid", "dash", "dot", "dashdot"];
     return { id: "load", title: "Latency against throughput", words: "Each line is a use case on one model; its points are the levels of concurrency.", height: 360,
-      data: (ink) => unique(whole.map((p) => `${p.task.split(" ")[0]} · ${p.model}`)).map((name) => {
-        const own = whole.filter((p) => `${p.task.split(" ")[0]} · ${p.model}` === name).sort((a, b) => a.requests_per_s - b.requests_per_s);
-        return { type: "scatter", mode: "lines+markers", name: short(name), x: own.map((p) => p.requests_per_s), y: own.map((p) => p.median_e2el_ms), text: own.map((p) => p.task), line: { color: own[0].side === "base" ? ink.base : ink.cand, dash: ["solid", "dash", "dot", "dashdot"][unique(whole.map((p) => p.task.split(" ")[0])).indexOf(own[0].task.split(" ")[0]) % 4] } };
+      data: (ink) => unique(whole.map(lineOf)).map((name) => {
+        const own = whole.filter((p) => lineOf(p) === name).sort((a, b) => a.requests_per_s - b.requests_per_s);
+        return { type: "scatter", mode: "lines+markers", name: short(name), x: own.map((p) => p.requests_per_s), y: own.map((p) => p.median_e2el_ms), text: own.map((p) => p.task), line: { color: own[0].side === "base" ? ink.base : ink.cand, dash: dashes[cases.indexOf(caseOf(own[0])) % dashes.length] } };
       }), layout: { xaxis: { title: { text: "requests/s" } }, yaxis: { title: { text: "median E2EL, ms" }, rangemode: "tozero" } } };
   }
   /* Beyond a model's highest rate its queue only grows, so the line that marks it stands beside the points. */

@@ -132,7 +132,9 @@ class _Desk:
             given, service.reviews.batch(batch_id), service.reviews.progress(batch_id),
             service.queue.judged(reviewer, batch_id), score,
         )  # fmt: skip
-        return {**shown, "own_conflicts": service.queue.own_conflicts(reviewer, batch_id)}
+        if given is None:  # only who has nothing at hand is offered the conflicts of others
+            shown["own_conflicts"] = service.queue.own_conflicts(reviewer, batch_id)
+        return shown
 
 
 class _Board:
