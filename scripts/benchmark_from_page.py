@@ -11,17 +11,12 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
-import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
 
-from get_browser import find_browser
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
-from screenshots import ROOT, TARGET, free_port, wait_until_ready
+from playwright.sync_api import Browser, Page, expect
+from screenshots import TARGET, ready_app
 
 JOB_LIMIT_MS = 900_000.0
 SHOTS = (("light", 1440), ("dark", 1440), ("light", 400), ("dark", 400))
@@ -81,30 +76,14 @@ def shoot(browser: Browser, url: str, scheme: str, width: int) -> list[str]:
 
 def main(options: argparse.Namespace) -> int:
     """Measure and take the pictures; 1 where it took ten minutes or more."""
-    executable = find_browser()
-    if executable is None:
-        raise SystemExit("There is no Chromium; see scripts/get_browser.py.")
-    TARGET.mkdir(parents=True, exist_ok=True)
-    port = free_port()
-    url = f"http://127.0.0.1:{port}/"
-    with tempfile.TemporaryDirectory(prefix="diptych-shots-", dir=Path.home()) as state:
-        app = subprocess.Popen([sys.executable, str(ROOT / "app.py"), "--port", str(port), "--state-dir", state])
-        try:
-            wait_until_ready(url, 2)
-            sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
-            with sync_playwright() as playwright:
-                browser = playwright.chromium.launch(executable_path=executable, args=sandbox)
-                page = browser.new_page(viewport={"width": 1440, "height": 1000})
-                page.goto(url)
-                minutes = measure(page, options.candidate, options.usd_per_hour)
-                print(f"all suites from the page, cancelled once and retried: {minutes:.1f} minutes (target 10)")
-                print(f"sections of the card: {', '.join(sections_of_card(page))}")
-                for scheme, width in SHOTS:
-                    print(f"{scheme}, {width}: {', '.join(shoot(browser, url, scheme, width))}")
-                browser.close()
-        finally:
-            app.terminate()
-            app.wait(60)
+    with ready_app() as (browser, url):
+        page = browser.new_page(viewport={"width": 1440, "height": 1000})
+        page.goto(url)
+        minutes = measure(page, options.candidate, options.usd_per_hour)
+        print(f"all suites from the page, cancelled once and retried: {minutes:.1f} minutes (target 10)")
+        print(f"sections of the card: {', '.join(sections_of_card(page))}")
+        for scheme, width in SHOTS:
+            print(f"{scheme}, {width}: {', '.join(shoot(browser, url, scheme, width))}")
     return int(minutes >= 10)
 
 

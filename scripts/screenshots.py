@@ -12,6 +12,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -80,8 +82,9 @@ def shoot(browser: Browser, url: str, address: str, name: str, width: int, heigh
     page.close()
 
 
-def main() -> int:
-    """Make all pictures."""
+@contextmanager
+def ready_app() -> Iterator[tuple[Browser, str]]:
+    """A browser, and the address of an app of its own that has the embedded pair ready."""
     executable = find_browser()
     if executable is None:
         raise SystemExit("There is no Chromium; see scripts/get_browser.py.")
@@ -95,13 +98,19 @@ def main() -> int:
             sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
             with sync_playwright() as playwright:
                 browser = playwright.chromium.launch(executable_path=executable, args=sandbox)
-                address = ask(url)
-                for shot in SHOTS:
-                    shoot(browser, url, address, *shot)
+                yield browser, url
                 browser.close()
         finally:
             app.terminate()
             app.wait(60)
+
+
+def main() -> int:
+    """Make all pictures."""
+    with ready_app() as (browser, url):
+        address = ask(url)
+        for shot in SHOTS:
+            shoot(browser, url, address, *shot)
     return 0
 
 
