@@ -36,6 +36,8 @@ COPY LICENSE app.py ./
 COPY components components
 COPY profiles profiles
 COPY assets assets
+# The app's user can't write here: without this, every start would compile all of it again.
+RUN python -m compileall -q components app.py
 
 USER 1000
 # Records, pictures and prepared models; mount a volume there to keep them. Sockets lie there too, so it must be a

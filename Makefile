@@ -54,6 +54,7 @@ $(VENV)/bin/python:
 # One retry: where PyTorch's own pages can't be reached, pip asks them again for every package.
 $(APP_STAMP): $(REQUIREMENTS) | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 1 -r $(REQUIREMENTS)
+	$(BIN)/python -m compileall -q components app.py
 	@touch $@
 
 $(DEV_STAMP): requirements-dev.txt $(APP_STAMP)

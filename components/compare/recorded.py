@@ -77,6 +77,5 @@ def _store(
         traces.create_turn(trace)
     except InputError:
         return trace.id  # stored by an earlier start
-    for score in recorded.scores:
-        scores.add(score)
+    scores.add(*recorded.scores)
     return trace.id

@@ -72,7 +72,7 @@ def parse(data: bytes, name: str) -> Node:
     builder = _Builder(name)
     text = builder.decode(data)
     try:
-        root = builder.build(yaml.parse(text, Loader=yaml.SafeLoader))
+        root = builder.build(yaml.parse(text, Loader=yaml.CSafeLoader))
     except yaml.MarkedYAMLError as exc:
         mark = exc.problem_mark or exc.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
@@ -163,7 +163,7 @@ class _Builder:
 
     def _scalar(self, event: Any) -> Scalar:
         text = str(event.value)
-        if event.style is not None:
+        if event.style:  # quoted or a block
             return text
         if text in _NULLS:
             return None

@@ -127,9 +127,7 @@ class Elsewhere:
             except InputError:
                 _LOG.debug("turn %s is stored already", trace.id)
             known = {score.id for score in self._scores.of_turn(trace.id)}
-            for score in answer.scores:
-                if score.id not in known:
-                    self._scores.add(score)
+            self._scores.add(*(score for score in answer.scores if score.id not in known))
         self._reviews.set_answered(batch.id, answer.position, dict(answer.answered))
         for engine_id, reason in answer.failures.items():
             self._reviews.set_failed(batch.id, answer.position, reason, [engine_id], of_trace=answer.asked_as)

@@ -34,20 +34,21 @@ class AnswerRecords(Generic[_Kind]):
         self._database, self._blobs = database, blobs
         self._kind, self._row, self._fields = kind, row, (*_COMMON, *own)
 
-    def add(self, record: _Kind) -> None:
-        """Store one; when this returns, it is on disk.
+    def add(self, *records: _Kind) -> None:
+        """Store all of them or none; when this returns, they are on disk.
 
         Raises:
             RecordNotFoundError: there is no such answer. StorageError: nothing was stored.
         """
-        digest = self._blobs.put(pack(record), PACKED_SUFFIX)
-        values = {name: getattr(record, name) for name in self._fields}
+        digests = [self._blobs.put(pack(record), PACKED_SUFFIX) for record in records]
 
         def insert(session: Session) -> None:
-            answer = session.get(AnswerRow, record.answer_id)
-            if answer is None or answer.turn_id != record.trace_id:
-                raise RecordNotFoundError(f"There is no answer {record.answer_id!r} in that turn.")
-            session.add(self._row(turn_id=record.trace_id, document_sha256=digest, **values))
+            for record, digest in zip(records, digests, strict=True):
+                answer = session.get(AnswerRow, record.answer_id)
+                if answer is None or answer.turn_id != record.trace_id:
+                    raise RecordNotFoundError(f"There is no answer {record.answer_id!r} in that turn.")
+                values = {name: getattr(record, name) for name in self._fields}
+                session.add(self._row(turn_id=record.trace_id, document_sha256=digest, **values))
 
         self._database.write(insert)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,10 +46,9 @@ def build_page(
     ``version`` moves whenever an engine's state changes; while it stands still, polling costs one empty event.
     ``names``: one can sign in, so whose page it is has to be asked.
     """
-    # Gradio makes a server of a page as it begins, ends and gets its queue: 0.3 s each, and only the last one is used.
     # Uploads are needed until they are canonicalised; a day later they are gone, with all that their files told.
     with (
-        patch.object(App, "create_app", return_value=None),
+        _no_server_yet(),
         gr.Blocks(title="Diptych", fill_width=True, analytics_enabled=False, delete_cache=(3600, 86400)) as page,
     ):
         corner = view("status", status(None), elem_id="dt-status")
@@ -62,6 +61,11 @@ def build_page(
                     refreshes.append(tab.build())
         _poll(refreshes, version)
     return page
+
+
+def _no_server_yet() -> AbstractContextManager[Any]:
+    """Gradio makes a server of a page as it begins, ends and gets its queue: only the one that is mounted is used."""
+    return patch.object(App, "create_app", return_value=None)
 
 
 def _met(status: Callable[[gr.Request | None], dict[str, Any]]) -> Callable[[gr.Request], dict[str, Any]]:
@@ -126,7 +130,8 @@ def build_server(
     for add in routes:
         add(server)
     server.mount("/look", StaticFiles(directory=assets), name="look")  # /assets is Gradio's own
-    page.queue(max_size=256, default_concurrency_limit=4)
+    with _no_server_yet():
+        page.queue(max_size=256, default_concurrency_limit=4)
     page._queue.sleep_when_free = _QUEUE_POLL_S  # noqa: SLF001  # it has no public setting
     _skip_matplotlib()
     head = page_head(assets, recorded=recorded)
