@@ -76,7 +76,8 @@
   new MutationObserver(() => { for (const chart of drawn) if (chart.shown && chart.node.isConnected) show(chart); }).observe(document.body, { attributes: true, attributeFilter: ["class"] });
 
   const unique = (values) => [...new Set(values)];
-  const short = (text) => (text.length > 34 ? text.slice(0, 32) + "…" : text);
+  // In the middle: names that begin alike, such as two of one model, stay apart.
+  const short = (text) => (text.length > 40 ? `${text.slice(0, 22)}…${text.slice(-17)}` : text);
 
   function recovery(rows, open) {
     if (!rows.length) return null;
@@ -122,8 +123,10 @@
   function staticKl(rows) {
     if (!rows.length) return null;
     const names = [["median", "median"], ["mean", "mean"], ["p95", "95 %"], ["p99", "99 %"]];
+    const one = unique(rows.filter((r) => r.source !== "published").map((r) => r.model)).length === 1;
+    const name = (row) => (row.source === "published" ? `${row.model.split("/").pop()} (card)` : one ? row.task : `${row.model}, ${row.task}`);
     return { id: "static-kl", title: "KL from the base, nats", words: "Published figures rest on 20 tokens of the vocabulary and on another text: read the order of size, not the difference.", height: 360,
-      data: (ink) => rows.map((row, i) => ({ type: "bar", name: short(`${row.model}, ${row.task}`), x: names.map((n) => n[1]), y: names.map((n) => row[n[0]] ?? null), marker: { color: row.source === "published" ? ink.soft : ink.row[i % ink.row.length], opacity: row.source === "published" ? .5 + .2 * (i % 2) : 1 } })),
+      data: (ink) => rows.map((row, i) => ({ type: "bar", name: short(name(row)), x: names.map((n) => n[1]), y: names.map((n) => row[n[0]] ?? null), marker: { color: row.source === "published" ? ink.soft : ink.row[i % ink.row.length], opacity: row.source === "published" ? .5 + .2 * (i % 2) : 1 } })),
       layout: { xaxis: { type: "category" }, yaxis: { type: "log", exponentformat: "power", title: { text: "nats" } } } };
   }
   function histogram(found, tokens) {

@@ -142,7 +142,7 @@
           el("span", { class: "dt-head-actions" }, toggleRaw, maximise,
             link("Label", () => showLabel(value), "Everything that is known about this engine"))),
         el("div", { class: "dt-chips" }, value.chips.map((chip) =>
-          el("span", { class: "dt-chip" + (chip.tone ? " dt-" + chip.tone : ""), title: chip.title }, chip.text))),
+          el("span", { class: "dt-chip" + (chip.text.length > 24 ? " dt-chip-long" : "") + (chip.tone ? " dt-" + chip.tone : ""), title: chip.title }, chip.text))),
         value.ready || d.recorded ? null : stateLine(value, trigger));
     });
   };

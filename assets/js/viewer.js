@@ -69,7 +69,8 @@
     function tokenLine(turnId) {
       const counts = d.visibleColumns().map((c) => c.value.turns.find((t) => t.id === turnId)).filter(Boolean)
         .map((t) => t.answers[d.pickedIndex(t)]?.image_tokens).filter((n) => n !== null && n !== undefined);
-      return counts.length ? counts.map((n) => `${n} image tokens`).join(" · ") : "";
+      const alike = counts.length > 1 && counts.every((n) => n === counts[0]);
+      return alike ? `${counts[0]} image tokens in every column` : counts.length ? `${counts.join(" · ")} image tokens` : "";
     }
     function draw() {
       const now = current();

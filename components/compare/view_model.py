@@ -170,7 +170,8 @@ def _chips(entry: CatalogEntry, status: EngineStatus) -> list[dict[str, str]]:
             }
         )
     if entry.model.unquantized:
-        chips.append({"text": f"BF16: {', '.join(entry.model.unquantized)}", "title": "What stayed unquantized"})
+        kept = ", ".join(entry.model.unquantized)
+        chips.append({"text": f"BF16: {kept}", "title": f"What stayed unquantized: {kept}"})
     if not status.remote:
         kind = serve.dtype if serve.kv_cache_dtype == "auto" else serve.kv_cache_dtype
         chips.append({"text": f"KV {_SHORT_TYPES.get(kind, kind)}", "title": "Type of the KV cache"})
