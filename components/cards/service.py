@@ -9,6 +9,7 @@ from typing import Any
 from components.cards.card import build_card
 from components.cards.facts import Card, CardFacts, FileFact, Prose
 from components.cards.hardware import HardwareTable
+from components.cards.licence import licence_in
 from components.cards.prose import ProseStore
 from components.core.errors import InputError, PreparationError
 from components.core.jobs import Job
@@ -17,7 +18,7 @@ from components.engines.catalog import Catalog, CatalogEntry
 from components.engines.prepare import ModelPreparer
 from components.engines.prepare_files import Files, list_files, read_json
 from components.jobs.queue import JobQueue
-from components.profiles.schema import FolderSource, HubSource
+from components.profiles.schema import FolderSource, HubSource, ModelProfile, PairProfile
 from components.profiles.strict_yaml import parse
 from components.storage.benchmarks import BenchmarkRepository
 
@@ -76,7 +77,7 @@ class CardService:
         files = self._files(entry, str((job.result or {}).get("packed", ".")) if job else ".")
         return CardFacts(
             engine_id=entry.engine_id, pair=pair, model=entry.model, base_id=base_id, base_name=base_name,
-            licence=self._licence(base_name, local=base.source.kind == "local"),
+            licence=self._licence(pair, base, base_name),
             config=_config(files),
             files=tuple(FileFact(name=name, size_bytes=path.stat().st_size) for name, path in sorted(files.items())),
             quantize_job=job.id if job else None,
@@ -102,13 +103,19 @@ class CardService:
                 return job
         return None
 
-    def _licence(self, base_name: str, *, local: bool) -> str | None:
-        if local:
+    def _licence(self, pair: PairProfile, base: ModelProfile, base_name: str) -> str | None:
+        """As the card of the base on the hub said when it was looked up, else as its files tell."""
+        if base.source.kind == "local":
             return _OWN_LICENCE
         data = (self._repository / "assets" / "published" / "models.yaml").read_bytes()
         known: Mapping[str, Any] = parse(data, "models.yaml").plain()
         licence = (known.get(base_name) or {}).get("licence")
-        return str(licence) if licence else None
+        if licence:
+            return str(licence)
+        try:
+            return licence_in(self._preparer.files_at_hand(pair, base) or {})
+        except PreparationError:
+            return None
 
 
 def _config(files: Files) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from components.profiles.schema import PypiGgufSource
 
 Report = Callable[[str, float | None], None]
 
-CONVERTER_VERSION = 1
+CONVERTER_VERSION = 2
 _CHILD = Path(__file__).with_name("prepare_gguf_child.py")
 _HOOK = Path(__file__).with_name("inside_vllm")
 _DOWNLOAD_LIMIT_S = 1800
