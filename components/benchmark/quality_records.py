@@ -21,9 +21,10 @@ from components.benchmark.tables import (
     kl_histogram,
 )
 from components.core.resampling import bootstrap, survival
-from components.core.statistics import Interval
+from components.core.statistics import Interval, wilson_of_counts
 
 _ENOUGH_TOKENS = 100  # llama.cpp's own limit
+_AGREEMENT = "same_top_p_percent"
 
 
 def add_quality(
@@ -48,8 +49,11 @@ def add_quality(
             continue  # a base's file does not tell
         floor = float(floors[index]) if floors is not None and kind.of_floor else None
         value = intervals[index] or float(values[index])
+        told = about
+        if kind.metric == _AGREEMENT and values[index] == 100:  # each draw of the bootstrap would be 100 too
+            value, told = _of_full_agreement(len(table)), {**about, "interval": "95 %, Wilson over tokens: all agree"}
         note = found.note if len(table) >= _ENOUGH_TOKENS else "Fewer than 100 tokens: too few for a figure."
-        recorder.add("quality", model, task, kind.metric, value, floor=floor, note=note, details=settings, **about)
+        recorder.add("quality", model, task, kind.metric, value, floor=floor, note=note, details=settings, **told)
     classes = classes_of([piece(int(token)) for token in column(table, "target_id")])
     curves: dict[str, Any] = {
         "kl_histogram": kl_histogram(table), "kl_by_confidence": kl_by_confidence(table),
@@ -66,6 +70,11 @@ def add_quality(
             n=len(table), n_unit="tokens", details=settings,
             note="Tokens of the text, context included, through both models and all statistics.",
         )  # fmt: skip
+
+
+def _of_full_agreement(tokens: int) -> Interval:
+    """What so many tokens without a fork still allow."""
+    return Interval(100.0, 100 * wilson_of_counts(tokens, tokens).low, 100.0)
 
 
 def _settings(found: ScoredSet) -> dict[str, Any]:

@@ -107,6 +107,20 @@ async def test_records_carry_interval_floor_and_the_texts_hash(tmp_path: Path, c
     assert by["kl_histogram"].details["curve"]
 
 
+async def test_an_agreement_of_all_tokens_has_the_interval_that_so_many_allow(
+    tmp_path: Path, corpus: TextCorpus
+) -> None:
+    found = await run_of(Scorer(), tmp_path).text(corpus)
+    for group in found.groups:
+        group[:, COLUMNS.index("same_top")] = 1.0
+    recorder = Recorder("benchmark-1", {})
+    add_quality(recorder, found, "p/w4", "p/base", "W4A16", 100, TOKENIZER.piece)
+    agreed = next(r for r in recorder.records if r.metric == "same_top_p_percent")
+    assert (agreed.value, agreed.high) == (100.0, 100.0)
+    assert agreed.low == pytest.approx(100 / (1 + 1.959964**2 / agreed.n), rel=1e-6)  # Wilson's, of no misses
+    assert "Wilson" in agreed.interval
+
+
 async def test_generation_is_scored_greedy_and_drawn_and_goes_on_where_it_was(
     tmp_path: Path, corpus: TextCorpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
