@@ -104,7 +104,7 @@ def _wait_for_newest(http: httpx.Client) -> None:
 
 def _check_query(http: httpx.Client, title: str, query: str, found: Found, *, scored: bool) -> None:
     now = http.get("api/v1/query", params={"query": "time()"}).json()["data"]["result"][0]
-    window = {"query": query, "start": float(now) - 600, "end": now, "step": 5}
+    window = {"query": query, "start": float(now) - 600, "end": now, "step": SCRAPE_S}
     told = http.get("api/v1/query_range", params=window).json()
     if told["status"] != "success":
         found.check(False, f"{title}: {query}: {told}")

@@ -256,7 +256,7 @@ async def _watch(probe: Probe, events: dict[str, Any], until: float) -> None:
                 (await probe.visitor.http.get("")).raise_for_status()
                 error = await fire(probe.visitor.http, secrets.token_hex(6), events["tick"], None)
         except Exception as exc:  # noqa: BLE001  whatever it is, it is what is counted here
-            error = f"{type(exc).__name__}: {exc}"[:120]
+            error = f"{type(exc).__name__}: {str(exc).partition(chr(10))[0]}"[:120]
         if error:
             probe.failed.append((begun, error))
         else:
