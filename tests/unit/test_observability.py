@@ -92,7 +92,7 @@ def test_an_engine_that_is_up_counts_from_zero(
 
 
 def test_panels_keep_to_the_app_where_others_have_metrics_of_that_name() -> None:
-    """Prometheus' own process, a node exporter and vLLM export process_… as well."""
+    """Most programs that Prometheus reads export process_…, Prometheus itself too."""
     for panel in json.loads(DASHBOARD.read_text())["panels"]:
         for target in panel["targets"]:
             if "process_" in target["expr"]:
