@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import GaugeMetricFamily
@@ -19,8 +19,8 @@ from sqlalchemy import text
 
 from components.core.answers import Answer
 from components.core.errors import StorageError
-from components.core.scores import Score
-from components.core.states import EngineState, JobState
+from components.core.scores import Method, Score
+from components.core.states import EngineState, JobState, Outcome
 from components.engines.supervisor import EngineHub
 from components.jobs.queue import JobQueue
 from components.storage.database import Database
@@ -30,6 +30,7 @@ _TTFT_BUCKETS = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 1
 _TPOT_BUCKETS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0)
 _SCORING_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 _READY_KEPT_S = 2.0  # anybody may ask; the disk is looked at once in that time
+_ENDS = tuple(outcome for outcome in Outcome if outcome is not Outcome.STREAMING)
 _ACTIVE = (JobState.PENDING, JobState.RUNNING, JobState.STOPPING)
 
 
@@ -40,6 +41,7 @@ class Metrics:
     """
 
     def __init__(self, hub: EngineHub, queue: JobQueue, job_kinds: Sequence[str]) -> None:
+        self._hub = hub
         self._registry = CollectorRegistry(auto_describe=True)
         ProcessCollector(registry=self._registry)
         self._registry.register(_Gauges(hub, queue, job_kinds))
@@ -56,6 +58,8 @@ class Metrics:
         self._scoring = Histogram(
             "scoring_seconds", "Scoring one answer between two engines.", ("method",), buckets=_SCORING_BUCKETS, **own
         )
+        for method in get_args(Method):
+            self._scoring.labels(method)  # from zero, as in _from_zero
 
     def turn(self, pair: str) -> None:
         """A question was asked."""
@@ -76,7 +80,19 @@ class Metrics:
 
     def exposition(self) -> bytes:
         """Everything in Prometheus' text format."""
+        for status in self._hub.statuses():
+            if status.state is not EngineState.STOPPED:
+                self._from_zero(status.engine_id)
         return bytes(generate_latest(self._registry))
+
+    def _from_zero(self, engine_id: str) -> None:
+        """Show an engine's counters before they count: Prometheus sees no growth in one that begins at 1, so the first
+        answer that failed would stand in no chart."""
+        self._turns.labels(engine_id.partition("/")[0])
+        for outcome in _ENDS:
+            self._answers.labels(engine_id, outcome.value)
+        for metric in (self._tokens, self._ttft, self._tpot):
+            metric.labels(engine_id)
 
 
 class _Gauges(Collector):

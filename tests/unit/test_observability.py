@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from components.core.answers import Answer, Timing, Usage
-from components.core.states import Outcome
+from components.core.states import EngineState, Outcome
 from components.engines.status import EngineSpec
 from components.engines.supervisor import EngineHub
 from components.engines.transport import EngineClient
@@ -73,6 +73,30 @@ def test_states_are_read_when_asked_for(metrics: Metrics, database: Database) ->
     found = samples(metrics)
     assert found['diptych_jobs{kind="quantize",state="PENDING"}'] == 1
     assert found["diptych_job_queue_length"] == 1
+
+
+def test_an_engine_that_is_up_counts_from_zero(
+    metrics: Metrics, hub: EngineHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prometheus sees no growth in a counter that begins at 1: the only answer that failed would stand in no chart."""
+    failed = f'diptych_answers_total{{engine="{ENGINE}",outcome="failed"}}'
+    assert failed not in samples(metrics), "engines that were never started are left out"
+    up = hub.status(ENGINE).model_copy(update={"state": EngineState.RUNNING})
+    monkeypatch.setattr(hub, "statuses", lambda: [up])
+    found = samples(metrics)
+    assert found[failed] == 0
+    assert f'diptych_answers_total{{engine="{ENGINE}",outcome="streaming"}}' not in found
+    assert found['diptych_turns_total{pair="pair"}'] == 0
+    assert found[f'diptych_ttft_seconds_count{{engine="{ENGINE}"}}'] == 0
+    assert found['diptych_scoring_seconds_count{method="exact"}'] == 0
+
+
+def test_panels_keep_to_the_app_where_others_have_metrics_of_that_name() -> None:
+    """Most programs that Prometheus reads export process_…, Prometheus itself too."""
+    for panel in json.loads(DASHBOARD.read_text())["panels"]:
+        for target in panel["targets"]:
+            if "process_" in target["expr"]:
+                assert " and on (job, instance) diptych_" in target["expr"]
 
 
 def test_every_metric_of_the_dashboard_exists(metrics: Metrics) -> None:
