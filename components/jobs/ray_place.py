@@ -143,7 +143,8 @@ class RayAttempt:
         if status is None or status.state != "FAILED":
             return ""
         if status.error_type in ("JOB_SUPERVISOR_ACTOR_DIED", "JOB_SUPERVISOR_ACTOR_UNKNOWN_FAILURE"):
-            return "The cluster's node that ran the job is gone, or its Ray was ended."
+            node = f"its node {status.node}" if status.node else "the node"
+            return f"The cluster lost {node}, which ran the job: it died, was cut off, or its Ray was ended."
         if status.error_type == "JOB_SUPERVISOR_ACTOR_START_TIMEOUT":
             return f"No node of the cluster had {_words(self._request)} free within Ray's limit of time."
         if self.exit_code() is not None:

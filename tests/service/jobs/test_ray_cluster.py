@@ -270,10 +270,11 @@ async def test_a_node_is_killed_and_what_waits_on_the_cluster_can_be_cancelled(
     await bench.until_true(lambda: bench.jobs.view(job.id).message == words, LIMIT_S, lambda: bench.tell(job))
     node = cluster.add_node(cpus=HEAD_CPUS + 1)
     await running(bench, job)
+    assert cluster.node_of(bench.folder(job).path) == node
     cluster.kill_node(node)
     failed = await bench.until(job, JobState.FAILED, limit_s=LIMIT_S)
     assert failed.failure_reason is not None
-    assert failed.failure_reason.startswith("The cluster's node that ran the job is gone, or its Ray was ended.")
+    assert failed.failure_reason.startswith("The cluster lost its node 127.0.0.1 (id ")
     await gone(bench)
     assert not bench.folder(job).partial.exists()
     again = bench.queue.retry(job.id)

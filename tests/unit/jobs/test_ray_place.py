@@ -82,7 +82,11 @@ def test_a_code_without_a_word_of_the_driver_waits_for_the_clusters(bench: Bench
     assert bench.runs()
     bench.cluster.word = RayStatus("FAILED", "it died", "JOB_SUPERVISOR_ACTOR_DIED")
     assert not bench.runs()
-    assert bench.attempt.why_lost() == "The cluster's node that ran the job is gone, or its Ray was ended."
+    lost = ", which ran the job: it died, was cut off, or its Ray was ended."
+    assert bench.attempt.why_lost() == f"The cluster lost the node{lost}"
+    bench.cluster.word = RayStatus("FAILED", "it died", "JOB_SUPERVISOR_ACTOR_DIED", "10.0.0.7 (id 0f3c9a21…)")
+    bench.runs()
+    assert bench.attempt.why_lost() == f"The cluster lost its node 10.0.0.7 (id 0f3c9a21…){lost}"
 
 
 def test_it_does_not_wait_for_ever(bench: Bench) -> None:
