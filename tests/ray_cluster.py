@@ -63,10 +63,14 @@ class RayCluster:
         self._until_there()
 
     def add_node(self, cpus: int) -> str:
-        """Another node, on this machine too; its name."""
+        """Another node, on this machine too; its name, once it is there. Two must not start at the same time."""
         self._started += 1
         name = f"node{self._started}"
         self._ray(name, f"--address=127.0.0.1:{self._port}", f"--num-cpus={cpus}")
+        deadline = time.monotonic() + START_LIMIT_S
+        while "Ray runtime started" not in (said := (self.folder / f"{name}.log").read_text()):
+            assert self._nodes[name].poll() is None and time.monotonic() < deadline, said[-3000:]
+            time.sleep(0.2)
         return name
 
     def node_of(self, job_folder: Path) -> str | None:
