@@ -20,7 +20,7 @@ import pytest_asyncio
 from components.core.jobs import ClusterMark, Job
 from components.core.states import JobState
 from components.jobs.lease import Grant
-from components.jobs.node_entry import START
+from components.jobs.node_entry import GIVEN_UP, START
 from components.jobs.ray_place import RayPlace, RaySettings
 from tests.ray_cluster import HEAD_CPUS, RayCluster, free_port
 from tests.service.jobs.bench import ROOT, Bench
@@ -200,6 +200,17 @@ async def test_a_cluster_that_is_away_makes_jobs_wait_with_a_reason(bench: Bench
     bench.ray = settings(cluster)
     await bench.restart()
     await bench.until(job, JobState.SUCCEEDED, limit_s=LIMIT_S)
+
+
+async def test_a_job_ends_on_its_node_when_the_app_has_given_it_up(bench: Bench) -> None:
+    """As one does that the cluster lost and that sees the shared folder again."""
+    job = bench.submit(["write", "a"], WORKING, ["sleep", 60])
+    await running(bench, job)
+    (bench.folder(job).path / GIVEN_UP).touch()
+    await gone(bench)
+    failed = await bench.until(job, JobState.FAILED, limit_s=LIMIT_S)
+    assert not bench.folder(job).partial.exists()
+    assert failed.failure_reason is not None
 
 
 class Line:
