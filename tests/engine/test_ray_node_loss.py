@@ -184,6 +184,7 @@ async def test_a_batch_stands_still_and_resume_asks_only_what_is_missing(engines
         assert stopped.message.startswith("A part of it failed on the cluster: The cluster lost its node ")
         before = done()
         await asyncio.to_thread(one.services.review.change, batch_id, "resume")
+        one.services.review.runner.wake()
         await one.until(lambda: reviews.batch(batch_id).state is not BatchState.RUNNING)
         assert reviews.batch(batch_id).state is BatchState.SUCCEEDED, reviews.batch(batch_id).message
         (again,) = [job for job in one.services.jobs.queue.ended() if job.id != first.id]
