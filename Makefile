@@ -30,7 +30,7 @@ test-service: $(DEV_STAMP)  ## Real processes, SQLite, sockets
 test-engine: $(DEV_STAMP)  ## Real vLLM on CPU with the embedded pair
 	$(BIN)/pytest tests/engine -m "not long"
 
-test-long: $(DEV_STAMP)  ## Ten minutes more: a Ray cluster, one engine at a time, lm-eval in its own environment
+test-long: $(DEV_STAMP)  ## A quarter of an hour and more: a Ray cluster that loses nodes, one engine at a time, lm-eval in its own environment
 	$(BIN)/pytest tests/engine -m long
 
 test-browser: $(DEV_STAMP)  ## Real page, real engines, Chromium

@@ -20,6 +20,7 @@ import psutil
 from components.core.errors import ClusterError
 from components.jobs.launcher import GROUP_VARIABLE, find_members
 from components.jobs.ray_api import RayJobs
+from components.jobs.ray_place import ENTRY
 from components.storage.lock_files import one_at_a_time
 
 ROOT = Path(__file__).parents[1]
@@ -44,9 +45,9 @@ def ray_environment() -> Path:
 
 
 class RayCluster:
-    """``close`` ends every process of it."""
+    """``close`` ends every process of it. ``head_cpus``: 0 = the head runs no job."""
 
-    def __init__(self) -> None:
+    def __init__(self, head_cpus: int = HEAD_CPUS) -> None:
         self._bin = ray_environment() / "bin"
         self.folder = Path(tempfile.mkdtemp(prefix="ray-"))  # sockets lie in it: its path must be short
         self.token = secrets.token_hex(32)
@@ -55,34 +56,51 @@ class RayCluster:
         self._nodes: dict[str, subprocess.Popen[bytes]] = {}
         self._started = 0
         self._ray(
-            "head", "--head", f"--port={self._port}", f"--num-cpus={HEAD_CPUS}", "--dashboard-host=127.0.0.1",
+            "head", "--head", f"--port={self._port}", f"--num-cpus={head_cpus}", "--dashboard-host=127.0.0.1",
             f"--dashboard-port={dashboard}", f"--temp-dir={self.folder / 't'}",
             f"--ray-client-server-port={free_port()}",
         )  # fmt: skip
         self._until_there()
 
     def add_node(self, cpus: int) -> str:
-        """Another node, on this machine too; its name."""
+        """Another node, on this machine too; its name, once it is there. Two must not start at the same time."""
         self._started += 1
         name = f"node{self._started}"
         self._ray(name, f"--address=127.0.0.1:{self._port}", f"--num-cpus={cpus}")
+        deadline = time.monotonic() + START_LIMIT_S
+        while "Ray runtime started" not in (said := (self.folder / f"{name}.log").read_text()):
+            assert self._nodes[name].poll() is None and time.monotonic() < deadline, said[-3000:]
+            time.sleep(0.2)
         return name
 
-    def kill_node(self, name: str) -> None:
-        """As a crash of the node would: KILL to every process of Ray's there, until none is left.
+    def node_of(self, job_folder: Path) -> str | None:
+        """The node that runs a job: what Ray started there for it carries the node's name."""
+        for name in self._nodes:
+            for pid in find_members(self._group(name)):
+                with suppress(OSError):
+                    words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+                    if str(ENTRY).encode() in words and os.fsencode(job_folder) in words:
+                        return name
+        return None
 
-        More than once: a process that is forked between the look and the signal outlives the signal.
+    def kill_node(self, name: str, *job_folders: Path) -> None:
+        """KILL to every process of Ray's there, as when its daemon crashes; with the folders of its jobs a power loss.
+
+        All are halted first, so that none sees another one's end and acts on it. More than once: a process that is
+        forked between the look and the signal outlives the signal.
         """
         process, deadline = self._nodes.pop(name), time.monotonic() + 20
-        tree = [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
-        left = {process.pid, *tree, *find_members(self._group(name))}
+        groups = [self._group(name), *map(str, job_folders)]
+        left = {process.pid}.union(*map(find_members, groups))
         while left:
-            assert time.monotonic() < deadline, f"processes of Ray's are left: {left}"
-            for pid in left:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            assert time.monotonic() < deadline, f"processes of the node are left: {left}"
+            left |= {child for pid in left for child in _tree(pid)}
+            for number in (signal.SIGSTOP, signal.SIGKILL):
+                for pid in left:
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, number)
             time.sleep(0.1)
-            left = set(find_members(self._group(name)))
+            left = set[int]().union(*map(find_members, groups))
         process.wait()
 
     def close(self) -> None:
@@ -119,6 +137,12 @@ class RayCluster:
                 said = (self.folder / "head.log").read_text()[-3000:]
                 assert self._nodes["head"].poll() is None and time.monotonic() < deadline, said
                 time.sleep(0.2)
+
+
+def _tree(pid: int) -> list[int]:
+    with suppress(psutil.NoSuchProcess):
+        return [child.pid for child in psutil.Process(pid).children(recursive=True)]
+    return []
 
 
 def free_port() -> int:

@@ -6,7 +6,9 @@ way, so a job that was cancelled never starts, and one that was asked for twice 
 
 Schedulers end what they started in ways of their own: a signal to its tree, KILL some seconds later, or the node's
 daemon dies. So the launcher runs outside that tree, as a daemon, with a pipe from here; when this process is asked to
-end or is killed, the pipe ends, and the launcher ends the whole group in its own order and notes the exit code.
+end or is killed, the pipe ends, and the launcher ends the whole group in its own order and notes the exit code. A node
+that the cluster has lost may live on behind a cut line: when the app gives the job up, a file in the folder says so,
+and the job is ended as soon as that file is seen.
 
 Standard library only, like the launcher. Must not start anything when it can't claim.
 """
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import sys
 from contextlib import suppress
@@ -22,9 +25,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-START, CLAIMED = "start.json", "start.claimed.json"
+START, CLAIMED, GIVEN_UP = "start.json", "start.claimed.json", "given_up"
 LAUNCHER = Path(__file__).with_name("launcher.py")
 NOT_STARTED = 1
+LOOK_S = 2.0  # between two looks whether the app has given the job up
 _KILLED = 137  # a shell's code for "killed by signal 9"
 
 
@@ -39,10 +43,12 @@ def main(folder: Path) -> int:
         return NOT_STARTED
     os.umask(0o077)
     environment = _environment(start)
-    _run(_command(start, start["argv"]), environment)
+    given_up = folder / GIVEN_UP
+    _run(_command(start, start["argv"]), environment, given_up)
     code_file = Path(start["code"])
     if not code_file.exists():  # the launcher itself was killed: another one ends what it left behind
-        _run(_command(start, [sys.executable, "-I", "-S", "-c", f"raise SystemExit({_KILLED})"]), environment)
+        sweep = [sys.executable, "-I", "-S", "-c", f"raise SystemExit({_KILLED})"]
+        _run(_command(start, sweep), environment, given_up)
     return _exit_code(code_file)
 
 
@@ -69,8 +75,8 @@ def _command(start: dict[str, Any], argv: list[str]) -> list[str]:
     return [*launcher, start["log"], str(start["log_bytes"]), str(start["grace_s"]), *argv]
 
 
-def _run(command: list[str], environment: dict[str, str]) -> None:
-    """Run the launcher outside this process's tree, until it has ended."""
+def _run(command: list[str], environment: dict[str, str], given_up: Path) -> None:
+    """Run the launcher outside this process's tree, until it has ended; let it go when ``given_up`` appears."""
     lifeline, lifeline_write = os.pipe()
     alive, alive_write = os.pipe()
     if os.fork() == 0:
@@ -84,14 +90,17 @@ def _run(command: list[str], environment: dict[str, str]) -> None:
     for descriptor in (lifeline, alive_write):
         os.close(descriptor)
 
-    def let_go(_number: int, _frame: FrameType | None) -> None:
+    def let_go(_number: int = 0, _frame: FrameType | None = None) -> None:
+        nonlocal lifeline_write
+        descriptor, lifeline_write = lifeline_write, -1
         with suppress(OSError):  # asked twice
-            os.close(lifeline_write)
+            os.close(descriptor)
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, let_go)
-    while os.read(alive, 64):
-        pass
+    while not select.select([alive], (), (), LOOK_S)[0]:
+        if given_up.exists():
+            let_go()
     os.close(alive)
 
 

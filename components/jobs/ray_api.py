@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal, get_args
+from urllib.parse import urlsplit
 
 import httpx
 from pydantic import JsonValue
@@ -22,6 +23,7 @@ _SUBMIT_LIMIT_S = 20.0  # the first of a cluster takes some seconds
 _UNAUTHORIZED = frozenset({401, 403})
 _NOT_FOUND = 404
 _KEPT_CHARACTERS = 300
+_ID_CHARACTERS = 8  # of a node's id; enough to find it in Ray's dashboard
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,17 @@ class RayRequest:
 
 @dataclass(frozen=True)
 class RayStatus:
-    """What the cluster says of a job. ``error_type`` is Ray's own word for a failure."""
+    """What the cluster says of a job.
+
+    Attributes:
+        error_type: Ray's own word for a failure.
+        node: address and id of the node that was given it; empty = none yet.
+    """
 
     state: State
     message: str = ""
     error_type: str = ""
+    node: str = ""
 
     @property
     def has_ended(self) -> bool:
@@ -110,7 +118,7 @@ class RayJobs:
         state = next((known for known in _STATES if known == told.get("status")), None)
         if state is None:
             raise ClusterError(f"The Ray cluster at {self.address} gives a state that nobody knows.")
-        return RayStatus(state, str(told.get("message") or ""), str(told.get("error_type") or ""))
+        return RayStatus(state, str(told.get("message") or ""), str(told.get("error_type") or ""), _node(told))
 
     def stop(self, submission_id: str) -> None:
         """Ask for a job's end; of one that has ended nothing happens.
@@ -141,6 +149,13 @@ class RayJobs:
         lines = [line.strip() for line in answer.text.splitlines() if line.strip(" .")]
         last = lines[-1][:_KEPT_CHARACTERS] if lines else "no words"
         return ClusterError(f"The Ray cluster at {self.address} answers {answer.status_code}: {last}")
+
+
+def _node(told: dict[str, JsonValue]) -> str:
+    """Nodes of one machine differ in their ids only."""
+    host = urlsplit(str(told.get("driver_agent_http_address") or "")).hostname
+    node_id = str(told.get("driver_node_id") or "")[:_ID_CHARACTERS]
+    return f"{host} (id {node_id}…)" if host and node_id else host or ""
 
 
 def _document(answer: httpx.Response) -> dict[str, JsonValue]:

@@ -13,6 +13,7 @@ import shlex
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from components.core.jobs import ClusterMark, Job, JobNeeds
 from components.jobs.detached import LOG_BYTES, STEP_GRACE_S
 from components.jobs.launcher import GROUP_VARIABLE
 from components.jobs.lease import Grant, Wait
-from components.jobs.node_entry import START
+from components.jobs.node_entry import GIVEN_UP, START
 from components.jobs.ray_api import RayJobs, RayRequest, RayStatus
 from components.jobs.records import JobFolder
 from components.storage.atomic_write import write_atomically
@@ -126,7 +127,12 @@ class RayAttempt:
             self._asking.soon()
 
     async def end_rest(self) -> Mapping[int, str]:
-        """Nothing can be ended from here: the launcher on the node does it before it notes the exit code."""
+        """The launcher on the node does it before it notes the exit code. Without a code the node is dead or cut off:
+        one that is cut off ends the job when it sees this file, so that no attempt works beside the next one for long.
+        """
+        if self._ended_s is not None and self.exit_code() is None:
+            with suppress(OSError):  # the folder is gone
+                (self._folder.path / GIVEN_UP).touch()
         return {}
 
     def exit_code(self) -> int | None:
@@ -143,7 +149,8 @@ class RayAttempt:
         if status is None or status.state != "FAILED":
             return ""
         if status.error_type in ("JOB_SUPERVISOR_ACTOR_DIED", "JOB_SUPERVISOR_ACTOR_UNKNOWN_FAILURE"):
-            return "The cluster's node that ran the job is gone, or its Ray was ended."
+            node = f"its node {status.node}" if status.node else "the node"
+            return f"The cluster lost {node}, which ran the job: it died, was cut off, or its Ray was ended."
         if status.error_type == "JOB_SUPERVISOR_ACTOR_START_TIMEOUT":
             return f"No node of the cluster had {_words(self._request)} free within Ray's limit of time."
         if self.exit_code() is not None:

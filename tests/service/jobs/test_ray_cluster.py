@@ -20,7 +20,7 @@ import pytest_asyncio
 from components.core.jobs import ClusterMark, Job
 from components.core.states import JobState
 from components.jobs.lease import Grant
-from components.jobs.node_entry import START
+from components.jobs.node_entry import GIVEN_UP, START
 from components.jobs.ray_place import RayPlace, RaySettings
 from tests.ray_cluster import HEAD_CPUS, RayCluster, free_port
 from tests.service.jobs.bench import ROOT, Bench
@@ -202,6 +202,17 @@ async def test_a_cluster_that_is_away_makes_jobs_wait_with_a_reason(bench: Bench
     await bench.until(job, JobState.SUCCEEDED, limit_s=LIMIT_S)
 
 
+async def test_a_job_ends_on_its_node_when_the_app_has_given_it_up(bench: Bench) -> None:
+    """As one does that the cluster lost and that sees the shared folder again."""
+    job = bench.submit(["write", "a"], WORKING, ["sleep", 60])
+    await running(bench, job)
+    (bench.folder(job).path / GIVEN_UP).touch()
+    await gone(bench)
+    failed = await bench.until(job, JobState.FAILED, limit_s=LIMIT_S)
+    assert not bench.folder(job).partial.exists()
+    assert failed.failure_reason is not None
+
+
 class Line:
     """A line to the cluster that a test cuts and mends."""
 
@@ -270,10 +281,11 @@ async def test_a_node_is_killed_and_what_waits_on_the_cluster_can_be_cancelled(
     await bench.until_true(lambda: bench.jobs.view(job.id).message == words, LIMIT_S, lambda: bench.tell(job))
     node = cluster.add_node(cpus=HEAD_CPUS + 1)
     await running(bench, job)
+    assert cluster.node_of(bench.folder(job).path) == node
     cluster.kill_node(node)
     failed = await bench.until(job, JobState.FAILED, limit_s=LIMIT_S)
     assert failed.failure_reason is not None
-    assert failed.failure_reason.startswith("The cluster's node that ran the job is gone, or its Ray was ended.")
+    assert failed.failure_reason.startswith("The cluster lost its node ")
     await gone(bench)
     assert not bench.folder(job).partial.exists()
     again = bench.queue.retry(job.id)

@@ -102,6 +102,9 @@ def test_a_status_is_ours_or_unknown() -> None:
     told = {"status": "FAILED", "message": "gone", "error_type": "JOB_SUPERVISOR_ACTOR_DIED", "more": 1}
     assert jobs(always(200, told)).status("j1") == RayStatus("FAILED", "gone", "JOB_SUPERVISOR_ACTOR_DIED")
     assert jobs(always(200, {"status": "PENDING", "message": None})).status("j1") == RayStatus("PENDING")
+    place = {"driver_agent_http_address": "http://10.0.0.7:52365", "driver_node_id": "0f3c9a21" * 7}
+    node = jobs(always(200, {"status": "RUNNING", **place})).status("j1")
+    assert node == RayStatus("RUNNING", node="10.0.0.7 (id 0f3c9a21…)")
     assert jobs(always(404, "Job j1 does not exist")).status("j1") is None
     with pytest.raises(ClusterError, match="nobody knows"):
         jobs(always(200, {"status": "DREAMING"})).status("j1")

@@ -12,7 +12,7 @@ from components.core.errors import ClusterError
 from components.core.jobs import ClusterMark, Job, JobNeeds
 from components.core.states import JobState
 from components.jobs.lease import Grant
-from components.jobs.node_entry import CLAIMED, START, main
+from components.jobs.node_entry import CLAIMED, GIVEN_UP, START, main
 from components.jobs.ray_api import RayJobs, RayRequest, RayStatus
 from components.jobs.ray_place import SETTLE_S, WORD_LIMIT_S, RayAttempt, RayPlace, RaySettings
 from components.jobs.records import JobExit, JobFolder
@@ -82,7 +82,11 @@ def test_a_code_without_a_word_of_the_driver_waits_for_the_clusters(bench: Bench
     assert bench.runs()
     bench.cluster.word = RayStatus("FAILED", "it died", "JOB_SUPERVISOR_ACTOR_DIED")
     assert not bench.runs()
-    assert bench.attempt.why_lost() == "The cluster's node that ran the job is gone, or its Ray was ended."
+    lost = ", which ran the job: it died, was cut off, or its Ray was ended."
+    assert bench.attempt.why_lost() == f"The cluster lost the node{lost}"
+    bench.cluster.word = RayStatus("FAILED", "it died", "JOB_SUPERVISOR_ACTOR_DIED", "10.0.0.7 (id 0f3c9a21…)")
+    bench.runs()
+    assert bench.attempt.why_lost() == f"The cluster lost its node 10.0.0.7 (id 0f3c9a21…){lost}"
 
 
 def test_it_does_not_wait_for_ever(bench: Bench) -> None:
@@ -101,6 +105,26 @@ def test_an_end_without_a_code_is_believed_after_a_moment(bench: Bench, word: Ra
     assert bench.runs()
     assert bench.runs(SETTLE_S)
     assert not bench.runs(0.1)
+
+
+async def test_what_may_live_on_behind_a_cut_line_is_told_that_it_was_given_up(bench: Bench) -> None:
+    told = bench.folder.path / GIVEN_UP
+    assert bench.runs()
+    await bench.attempt.end_rest()
+    assert not told.exists(), "the cluster has not lost it"
+    bench.cluster.word = RayStatus("FAILED", "it died", "JOB_SUPERVISOR_ACTOR_DIED")
+    assert bench.runs()
+    assert not bench.runs(SETTLE_S + 1)
+    await bench.attempt.end_rest()
+    assert told.exists()
+
+
+async def test_what_has_ended_on_its_node_is_not_given_up(bench: Bench) -> None:
+    bench.cluster.word = RayStatus("FAILED", "it died", "JOB_SUPERVISOR_ACTOR_DIED")
+    bench.code(-9)
+    assert not bench.runs()
+    await bench.attempt.end_rest()
+    assert not (bench.folder.path / GIVEN_UP).exists()
 
 
 def test_reasons_are_sentences(bench: Bench) -> None:
