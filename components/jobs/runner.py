@@ -163,10 +163,15 @@ class JobRunner:
         self._followed = {}
         active = await asyncio.to_thread(self._repository.active)
         running = [job for job in active if job.state is not JobState.PENDING]
+        is_as_read = True
         for job in running:
             watch = self._watches.get(job.id) or await self._adopt(job)
             if watch is not None:
                 await self._attend(job, watch)
+            else:
+                is_as_read = False
+        if not is_as_read:  # a job that was put back keeps its turn
+            active = await asyncio.to_thread(self._repository.active)
         await self._start_waiting([job for job in active if job.state is JobState.PENDING])
 
     async def _follow(self) -> None:

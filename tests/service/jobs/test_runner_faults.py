@@ -265,13 +265,14 @@ async def test_f20_another_process_of_that_pid_is_not_ours(bench: Bench) -> None
     await bench.until(job, JobState.FAILED)  # and this process is still there to see it
 
 
-async def test_f52_claimed_but_never_spawned_waits_again(bench: Bench) -> None:
+async def test_f52_claimed_but_never_spawned_waits_again_and_keeps_its_turn(bench: Bench) -> None:
     await bench.stop()
     bench._open()
-    job = bench.submit(["write", "a"], ["finish"])
+    job, later = (bench.submit(["write", "a"], ["finish"], name=name) for name in ("one", "two"))
     bench.repository.change(job.id, JobState.RUNNING)
     bench.start()
-    await bench.until(job, JobState.SUCCEEDED)
+    await bench.until(later, JobState.SUCCEEDED)
+    assert bench.repository.get(job.id).state is JobState.SUCCEEDED, "overtaken"
     states = [change.state for change in bench.queue.changes(job.id)]
     assert states == [JobState.PENDING, JobState.RUNNING, JobState.PENDING, JobState.RUNNING, JobState.SUCCEEDED]
 
