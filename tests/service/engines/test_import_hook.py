@@ -65,3 +65,15 @@ def test_a_process_that_imports_none_of_them_pays_nothing() -> None:
     count, imported = run(code, HOOK).split()
     assert imported == "False"
     assert int(count) <= int(run(code).split()[0]) + 2, "itself and __future__"
+
+
+def test_regex_remembers_more_patterns_once_vllms_parsers_are_imported(tmp_path: Path) -> None:
+    package = tmp_path / "vllm" / "parser" / "engine"
+    package.mkdir(parents=True)
+    for folder in (package, *package.parents[:2]):
+        (folder / "__init__.py").touch()
+    (package / "streaming_parser_engine.py").touch()
+    look = "import regex._main as m; before = m._MAXCACHE; {}; print(m._MAXCACHE > before)"
+    parsers = "import vllm.parser.engine.streaming_parser_engine"
+    assert run(look.format(parsers), HOOK, tmp_path) == "True"
+    assert run(look.format("import vllm"), HOOK, tmp_path) == "False"
